@@ -1,0 +1,3 @@
+//! The AnalysisRun machine: arguments, templates, conditions, counting, phases. Pure.
+
+pub mod expr;

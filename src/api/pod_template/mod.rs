@@ -1,0 +1,1 @@
+//! Pod templates, kept exactly as the user wrote them.

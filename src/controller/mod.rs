@@ -1,0 +1,1 @@
+//! The shell: watches, index, queue, building the World, executing Plans, telemetry.

@@ -1,0 +1,3 @@
+//! Metric providers, one file each: the only code that queries them.
+
+pub mod jsonpath;

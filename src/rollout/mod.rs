@@ -1,0 +1,1 @@
+//! Deciding for a Rollout. Pure.

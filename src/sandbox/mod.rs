@@ -1,0 +1,1 @@
+//! A Kubernetes API in memory, with a workload model and a traffic model.
