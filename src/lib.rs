@@ -24,6 +24,7 @@
 pub mod analysis;
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod experiment;
 pub mod providers;
