@@ -1,1 +1,267 @@
 //! Pod templates, kept exactly as the user wrote them.
+//!
+//! A template is opaque JSON: what this program does not know survives it. What it needs to know is read through views
+//! ([`PodTemplate::containers`], [`PodTemplate::labels`]), and the few changes it makes (labels, annotations) leave the
+//! rest alone.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::field_error::FieldError;
+
+/// The label that ties a pod and its ReplicaSet to a revision.
+pub const POD_TEMPLATE_HASH_LABEL: &str = "rollouts-pod-template-hash";
+
+/// A core/v1 PodTemplateSpec as JSON. Cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodTemplate(Arc<Value>);
+
+/// What a template says about one container.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Container<'a>(&'a Value);
+
+/// A port that a container names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerPort<'a> {
+    pub name: Option<&'a str>,
+    /// As written, so possibly out of range.
+    pub container_port: i64,
+    /// `TCP` unless written.
+    pub protocol: &'a str,
+}
+
+/// Which library wrote the JSON that a hash is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashForm {
+    /// Argo Rollouts 1.9 and later.
+    Current,
+    /// Argo Rollouts 1.8 and earlier: every metadata starts with `"creationTimestamp":null`.
+    Until1_8,
+}
+
+/// What two templates may differ in and still be the same revision.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ignoring<'a> {
+    /// The metadata that was injected into the ReplicaSet's template, from its annotation.
+    pub ephemeral_labels: Option<&'a BTreeMap<String, String>>,
+    pub ephemeral_annotations: Option<&'a BTreeMap<String, String>>,
+}
+
+impl PodTemplate {
+    /// Null: the user wrote no template.
+    pub fn is_absent(&self) -> bool {
+        self.0.is_null()
+    }
+
+    pub fn as_value(&self) -> &Value {
+        &self.0
+    }
+
+    pub fn into_value(self) -> Value {
+        Arc::unwrap_or_clone(self.0)
+    }
+
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.metadata_map("labels")
+    }
+
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.metadata_map("annotations")
+    }
+
+    pub fn containers(&self) -> impl Iterator<Item = Container<'_>> {
+        self.container_list("containers")
+    }
+
+    pub fn init_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        self.container_list("initContainers")
+    }
+
+    /// This template with one label more (or with another value).
+    #[must_use]
+    pub fn with_label(&self, key: &str, value: &str) -> Self {
+        self.with_metadata(&BTreeMap::from([(key.to_owned(), value.to_owned())]), &BTreeMap::new())
+    }
+
+    /// This template with `labels` and `annotations` added; they win over what is there.
+    #[must_use]
+    pub fn with_metadata(&self, labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Self {
+        let mut template = (*self.0).clone();
+        for (field, added) in [("labels", labels), ("annotations", annotations)] {
+            if added.is_empty() {
+                continue;
+            }
+            let metadata = object(&mut template).entry("metadata").or_insert(Value::Null);
+            let map = object(object(metadata).entry(field).or_insert(Value::Null));
+            map.extend(added.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
+        }
+        template.into()
+    }
+
+    /// This template without one label.
+    #[must_use]
+    pub fn without_label(&self, key: &str) -> Self {
+        self.without_metadata([key], [])
+    }
+
+    /// This template without these labels and annotations. A map that becomes empty goes too.
+    #[must_use]
+    pub fn without_metadata<'a>(
+        &self,
+        labels: impl IntoIterator<Item = &'a str>,
+        annotations: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let mut template = (*self.0).clone();
+        if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+            remove_keys(metadata, "labels", labels);
+            remove_keys(metadata, "annotations", annotations);
+        }
+        template.into()
+    }
+
+    /// The value of the label that marks this template's revision, as Argo Rollouts 1.9 computes it.
+    pub fn hash(&self, collision_count: Option<i32>) -> String {
+        self.hash_as(HashForm::Current, collision_count)
+    }
+
+    pub fn hash_as(&self, _form: HashForm, _collision_count: Option<i32>) -> String {
+        todo!()
+    }
+
+    /// The template as the API server would store it inside a ReplicaSet: with every default of core/v1.
+    pub fn defaulted(&self) -> Value {
+        todo!()
+    }
+
+    /// What core/v1 would refuse in this template. Paths are relative to the template (`spec.containers[0].image`).
+    pub fn validate(&self) -> Vec<FieldError> {
+        todo!()
+    }
+
+    fn metadata_map(&self, field: &str) -> BTreeMap<String, String> {
+        let map = self.0.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_object);
+        map.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
+    fn container_list(&self, field: &str) -> impl Iterator<Item = Container<'_>> {
+        let list = self.0.get("spec").and_then(|spec| spec.get(field)).and_then(Value::as_array);
+        list.into_iter().flatten().map(Container)
+    }
+}
+
+impl<'a> Container<'a> {
+    /// Empty if missing.
+    pub fn name(self) -> &'a str {
+        self.0.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Empty if missing.
+    pub fn image(self) -> &'a str {
+        self.0.get("image").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn ports(self) -> impl Iterator<Item = ContainerPort<'a>> {
+        self.0.get("ports").and_then(Value::as_array).into_iter().flatten().map(|port| ContainerPort {
+            name: port.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()),
+            container_port: port.get("containerPort").and_then(Value::as_i64).unwrap_or_default(),
+            protocol: port.get("protocol").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or("TCP"),
+        })
+    }
+
+    /// All of the container, as written.
+    pub fn as_value(self) -> &'a Value {
+        self.0
+    }
+}
+
+/// Whether the pods of an existing ReplicaSet are those that `desired` asks for, so that it is the same revision
+/// whatever hash it is labelled with.
+///
+/// Ignored are: the hash label, ephemeral metadata, the anti-affinity term that a rollout injects, the API server's
+/// defaults, and how a value is written (quantities, empty or absent).
+pub fn semantically_equal(_desired: &PodTemplate, _existing: &PodTemplate, _ignoring: Ignoring<'_>) -> bool {
+    todo!()
+}
+
+/// FNV-1a of `bytes`, then of the collision count if there is one, in an alphabet without vowels.
+pub fn fnv_hash(bytes: &[u8], collision_count: Option<i32>) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let fnv1a = |sum: u32, byte: &u8| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let mut sum = bytes.iter().fold(0x811c_9dc5, fnv1a);
+    if let Some(count) = collision_count {
+        // The count as four bytes of a buffer of eight.
+        sum = count.to_le_bytes().iter().chain(&[0; 4]).fold(sum, fnv1a);
+    }
+    // A digit's byte, not its value, is what counts.
+    sum.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+}
+
+/// The structural schema of a PodTemplateSpec for a CRD: without descriptions and references.
+pub fn pod_template_schema() -> Value {
+    todo!()
+}
+
+/// The structural schema of a batch/v1 JobSpec for a CRD.
+pub fn job_spec_schema() -> Value {
+    todo!()
+}
+
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().expect("made an object above")
+}
+
+fn remove_keys<'a>(metadata: &mut Map<String, Value>, field: &str, keys: impl IntoIterator<Item = &'a str>) {
+    let Some(map) = metadata.get_mut(field).and_then(Value::as_object_mut) else { return };
+    for key in keys {
+        map.remove(key);
+    }
+    if map.is_empty() {
+        metadata.remove(field);
+    }
+}
+
+impl Default for PodTemplate {
+    fn default() -> Self {
+        Value::Null.into()
+    }
+}
+
+impl From<Value> for PodTemplate {
+    fn from(value: Value) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl Serialize for PodTemplate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PodTemplate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl JsonSchema for PodTemplate {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PodTemplate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Schema::try_from(pod_template_schema()).expect("the schema is an object")
+    }
+}
