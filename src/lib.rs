@@ -27,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod experiment;
+pub mod plan;
 pub mod providers;
 pub mod rollout;
 pub mod sandbox;

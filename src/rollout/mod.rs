@@ -1,1 +1,5 @@
 //! Deciding for a Rollout. Pure.
+
+pub mod world;
+
+pub use world::World;

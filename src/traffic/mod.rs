@@ -1,1 +1,106 @@
 //! Traffic routers, one file each. Pure.
+//!
+//! A router knows three things: which objects it needs; which split these objects make as they were observed; and how to
+//! edit them towards a wanted split. It never looks at what we wrote last: only at what is there. Of each object it owns
+//! its weights and its backends, nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::api::Rollout;
+use crate::api::resource::{ObjectRef, Resource};
+use crate::api::traffic_routing::TrafficRouting;
+use crate::plan::Action;
+use crate::rollout::world::{Routes, Service};
+
+/// Who gets which part of the traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Weight of the canary Service, 0..=total.
+    pub canary: i32,
+    /// Weight of the stable Service.
+    pub stable: i32,
+    /// Weights of an experiment's Services, by Service name.
+    pub additional: BTreeMap<String, i32>,
+    /// What counts as all of the traffic: `maxTrafficWeight`, 100 by default.
+    pub total: i32,
+}
+
+/// The split that the observed objects make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedSplit {
+    /// The largest share of traffic that any of the objects sends to the canary Service, scaled to `total`; likewise the
+    /// smallest for stable, so that several routes that differ are judged by the worst.
+    pub split: Split,
+    pub applied: Applied,
+}
+
+/// Whether the data plane has taken the objects up, as far as their own status tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The router says so, or has no way to say (then only the propagation delay protects).
+    Yes,
+    /// It has not looked at the newest version yet.
+    Pending { why: String },
+    /// It refuses the object; the message is the router's.
+    Refused { why: String },
+}
+
+/// What a router may look at.
+pub struct Context<'a> {
+    pub rollout: &'a Rollout,
+    pub stable_service: &'a str,
+    pub canary_service: &'a str,
+    /// Services of the namespace that the strategy names.
+    pub services: &'a BTreeMap<String, crate::rollout::world::Observed<Service>>,
+    pub routes: &'a Routes,
+}
+
+/// One way to move traffic.
+pub trait Router: Send + Sync {
+    /// The name as the `traffic_router` label of metrics has it (`Nginx`, `GatewayAPI`, …).
+    fn name(&self) -> &'static str;
+
+    /// The objects that the router reads and writes: named ones, and kinds of which it selects by labels.
+    fn needs(&self, rollout: &Rollout) -> Needs;
+
+    /// The split that the observed objects make now.
+    fn observe(&self, context: &Context<'_>, total: i32) -> Result<ObservedSplit, RouterError>;
+
+    /// The writes that lead from the observed objects to `wanted`; none when they make it already.
+    fn edit(&self, context: &Context<'_>, wanted: &Split) -> Result<Vec<Action>, RouterError>;
+
+    /// How long the data plane may take to follow a change of the objects, when the user has not said.
+    fn propagation_delay(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+/// Objects that a router wants to see in [`Context::routes`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Needs {
+    pub objects: Vec<ObjectRef>,
+    /// Kinds to search by label in a namespace.
+    pub selected: Vec<(Resource, String, crate::api::common::LabelSelector)>,
+}
+
+/// Why a router cannot read or make a split.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouterError {
+    #[error("{0} does not exist")]
+    Missing(ObjectRef),
+    /// The object is there but does not hold what it must; `problem` says where and what would be right.
+    #[error("{object}: {problem}")]
+    Unfit { object: ObjectRef, problem: String },
+    /// The settings in the Rollout are wrong.
+    #[error("{path}: {problem}")]
+    Settings { path: String, problem: String },
+}
+
+/// Every router, in the order in which they are reconciled. A new router is a new file and one line here.
+static ROUTERS: &[(fn(&TrafficRouting) -> bool, &dyn Router)] = &[];
+
+/// The routers that a Rollout uses.
+pub fn routers(routing: &TrafficRouting) -> Vec<&'static dyn Router> {
+    ROUTERS.iter().filter(|(uses, _)| uses(routing)).map(|(_, router)| *router).collect()
+}

@@ -1,0 +1,72 @@
+//! The canary strategy.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+
+use super::blue_green::AntiAffinity;
+use super::common::{Metadata, is_false};
+use super::int_or_percent::IntOrString;
+use super::steps::{CanaryStep, RolloutAnalysis};
+use super::traffic_routing::TrafficRouting;
+
+/// Moves traffic, or pods, to the new version in steps.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStrategy {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub canary_service: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stable_service: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<CanaryStep>,
+    pub traffic_routing: Option<TrafficRouting>,
+    /// Pods that may be missing during an update without traffic routing: number, or percentage rounded down.
+    pub max_unavailable: Option<IntOrString>,
+    /// Pods beyond `replicas` during an update without traffic routing: number, or percentage rounded up.
+    pub max_surge: Option<IntOrString>,
+    pub analysis: Option<BackgroundAnalysis>,
+    pub anti_affinity: Option<AntiAffinity>,
+    pub canary_metadata: Option<Metadata>,
+    pub stable_metadata: Option<Metadata>,
+    pub scale_down_delay_seconds: Option<i32>,
+    pub scale_down_delay_revision_limit: Option<i32>,
+    pub abort_scale_down_delay_seconds: Option<i32>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dynamic_stable_scale: bool,
+    pub ping_pong: Option<PingPong>,
+    pub min_pods_per_replica_set: Option<i32>,
+    pub replica_progress_threshold: Option<ReplicaProgressThreshold>,
+}
+
+/// The analysis that runs beside the steps.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackgroundAnalysis {
+    #[serde(flatten)]
+    pub analysis: RolloutAnalysis,
+    /// Index of the step at which it starts.
+    pub starting_step: Option<i32>,
+}
+
+/// Two Services that swap roles at each promotion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PingPong {
+    #[serde(default)]
+    pub ping_service: String,
+    #[serde(default)]
+    pub pong_service: String,
+}
+
+/// How many available pods are enough.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaProgressThreshold {
+    /// `Percent` or `Pods`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub value: i32,
+}

@@ -1,0 +1,85 @@
+//! Shapes that several kinds share.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_with::skip_serializing_none;
+
+/// Labels and annotations that are added to pods or AnalysisRuns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One condition of a Rollout or an Experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// When the condition was last bumped, by progress or by a change of its reason.
+    pub last_update_time: Time,
+    /// When the status last changed.
+    pub last_transition_time: Time,
+    pub reason: String,
+    pub message: String,
+}
+
+/// The reference of a Rollout to the workload whose pod template it takes.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    pub api_version: Option<String>,
+    pub kind: Option<String>,
+    pub name: Option<String>,
+    /// `never` (default), `onsuccess` or `progressively`.
+    pub scale_down: Option<String>,
+}
+
+/// `now` with the precision that the API persists: whole seconds.
+pub fn time(now: Timestamp) -> Time {
+    // A whole number of seconds taken from a valid timestamp is a valid timestamp.
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+/// The schema of a value of any shape below `object`.
+pub fn open_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// The schema of a value of any shape at all.
+pub fn open_value(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// The schema of a `batch/v1` JobSpec.
+pub fn job_spec(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(super::pod_template::job_spec_schema()).unwrap_or_default()
+}
+
+/// The schema of a map of values of any shape.
+pub fn open_map(generator: &mut SchemaGenerator) -> Schema {
+    open_object(generator)
+}
+
+/// Free-form JSON that only its consumer understands.
+pub type Raw = Value;
+
+pub(crate) fn is_false(value: &bool) -> bool {
+    !value
+}
+
+pub(crate) fn is_zero(value: &i32) -> bool {
+    *value == 0
+}

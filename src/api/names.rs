@@ -1,0 +1,47 @@
+//! The labels, annotations and fixed names that other tools read and write. They are part of the API: a takeover from
+//! or a return to Argo Rollouts depends on every one of them.
+
+/// The API group of all five kinds.
+pub const GROUP: &str = "argoproj.io";
+/// The API version of all five kinds.
+pub const VERSION: &str = "v1alpha1";
+/// `GROUP/VERSION`.
+pub const API_VERSION: &str = "argoproj.io/v1alpha1";
+
+/// Label of ReplicaSets, pods and AnalysisRuns, and selector key of Services: the hash of the pod template.
+pub const POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
+/// Label that assigns an object to the controller instance of that id.
+pub const INSTANCE_ID: &str = "argo-rollouts.argoproj.io/controller-instance-id";
+/// Annotation of Services and DestinationRules: the Rollout that edits them.
+pub const MANAGED_BY: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
+
+/// Annotation of Rollouts and ReplicaSets: the revision, a decimal number.
+pub const REVISION: &str = "rollout.argoproj.io/revision";
+/// Annotation of ReplicaSets: comma-separated earlier revisions of a ReplicaSet that came back.
+pub const REVISION_HISTORY: &str = "rollout.argoproj.io/revision-history";
+/// Annotation of ReplicaSets: `spec.replicas` of the Rollout at the last scaling.
+pub const DESIRED_REPLICAS: &str = "rollout.argoproj.io/desired-replicas";
+/// Annotation of ReplicaSets: JSON of the pod metadata that was injected.
+pub const EPHEMERAL_METADATA: &str = "rollout.argoproj.io/ephemeral-metadata";
+/// Annotation of Rollouts: the observed generation of the workload that `workloadRef` names.
+pub const WORKLOAD_GENERATION: &str = "rollout.argoproj.io/workload-generation";
+/// Annotation of ReplicaSets: RFC 3339 instant (UTC) after which it is scaled to zero.
+pub const SCALE_DOWN_DEADLINE: &str = "scale-down-deadline";
+/// Annotation that `kubectl apply` leaves; never copied to ReplicaSets.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotation of the notification engine; never copied to ReplicaSets.
+pub const NOTIFIED: &str = "notified.notifications.argoproj.io";
+
+/// Label of AnalysisRuns: `Step`, `Background`, `PrePromotion` or `PostPromotion`.
+pub const ROLLOUT_TYPE: &str = "rollout-type";
+/// Label of step AnalysisRuns: the index of the step.
+pub const STEP_INDEX: &str = "step-index";
+/// Annotation of an Experiment's ReplicaSets: the Experiment.
+pub const EXPERIMENT_NAME: &str = "experiment.argoproj.io/name";
+/// Annotation of an Experiment's ReplicaSets: the template in it.
+pub const EXPERIMENT_TEMPLATE_NAME: &str = "experiment.argoproj.io/template-name";
+
+/// The `reportingComponent`/`source.component` of all events.
+pub const EVENT_SOURCE: &str = "rollouts-controller";
+/// The field manager of our writes.
+pub const FIELD_MANAGER: &str = "rollouts-controller";

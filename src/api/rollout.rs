@@ -1,0 +1,101 @@
+//! The Rollout.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+
+use super::blue_green::BlueGreenStrategy;
+use super::canary::CanaryStrategy;
+use super::common::{LabelSelector, Time, WorkloadRef, is_false, is_zero};
+use super::pod_template::PodTemplate;
+pub use super::rollout_status::RolloutStatus;
+
+/// What a user wants of a workload, and how a new version reaches production.
+#[skip_serializing_none]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "argoproj.io",
+    version = "v1alpha1",
+    kind = "Rollout",
+    plural = "rollouts",
+    shortname = "ro",
+    namespaced,
+    status = "RolloutStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.HPAReplicas",
+        label_selector_path = ".status.selector"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// Number of pods; 1 when absent.
+    pub replicas: Option<i32>,
+    pub selector: Option<LabelSelector>,
+    /// The pods, kept exactly as the user wrote them; absent with `workloadRef`.
+    pub template: Option<PodTemplate>,
+    /// Seconds for which a pod must have been ready to count as available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready_seconds: i32,
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Number of old ReplicaSets to keep; 10 when absent.
+    pub revision_history_limit: Option<i32>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+    /// Seconds without progress after which the Rollout is Degraded; 600 when absent.
+    pub progress_deadline_seconds: Option<i32>,
+    /// Pods created before this instant are evicted and replaced once it has passed.
+    pub restart_at: Option<Time>,
+    pub workload_ref: Option<WorkloadRef>,
+    pub analysis: Option<AnalysisHistory>,
+    /// Whether an exceeded progress deadline also aborts the update.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub progress_deadline_abort: bool,
+    pub rollback_window: Option<RollbackWindow>,
+}
+
+/// How a new version reaches production: one of the fields.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Strategy {
+    pub blue_green: Option<BlueGreenStrategy>,
+    pub canary: Option<CanaryStrategy>,
+}
+
+/// How many finished AnalysisRuns and Experiments are kept; 5 and 5 when absent.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisHistory {
+    pub successful_run_history_limit: Option<i32>,
+    pub unsuccessful_run_history_limit: Option<i32>,
+}
+
+/// How far back a rollback may go and skip the steps.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RollbackWindow {
+    pub revisions: Option<i32>,
+}
+
+impl RolloutSpec {
+    /// Desired pods, with the default of 1.
+    pub fn desired_replicas(&self) -> i32 {
+        self.replicas.unwrap_or(1)
+    }
+
+    /// Seconds without progress that count as a failure, with the default of 600.
+    pub fn progress_deadline_seconds(&self) -> i32 {
+        self.progress_deadline_seconds.unwrap_or(600)
+    }
+
+    /// Old ReplicaSets to keep, with the default of 10.
+    pub fn revision_history_limit(&self) -> i32 {
+        self.revision_history_limit.unwrap_or(10)
+    }
+}

@@ -1,0 +1,122 @@
+//! Everything that one decision about a Rollout may look at, as plain data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
+use crate::api::common::{Condition, LabelSelector};
+use crate::api::pod_template::PodTemplate;
+use crate::api::resource::ObjectRef;
+use crate::api::{Experiment, Rollout};
+use crate::plan::Failure;
+
+/// A Rollout and what surrounds it, as it was observed at one instant.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    /// The Rollout as read; `template` and `selector` are still empty with `workloadRef`.
+    pub rollout: Arc<Rollout>,
+    /// ReplicaSets that the Rollout controls, and orphans that its selector matches; sorted by name.
+    pub replica_sets: Vec<ReplicaSet>,
+    /// Services that the strategy names, by name; one that does not exist is not in the map.
+    pub services: BTreeMap<String, Observed<Service>>,
+    /// Objects that the routers asked for; one that does not exist is not in the map.
+    pub routes: Routes,
+    /// AnalysisRuns that the Rollout controls; sorted by name.
+    pub analysis_runs: Vec<Arc<AnalysisRun>>,
+    /// Experiments that the Rollout controls; sorted by name.
+    pub experiments: Vec<Arc<Experiment>>,
+    /// Every template that the strategy names, directly or through another template.
+    pub templates: Templates,
+    /// What failed of the previous plan; empty once a plan went through.
+    pub failures: Vec<Failure>,
+    pub settings: Settings,
+}
+
+/// Objects of routers, by reference, as raw JSON: nothing that we do not know is lost.
+pub type Routes = BTreeMap<ObjectRef, Observed<Arc<Value>>>;
+
+/// An object, and how long it has been routing as it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed<T> {
+    pub object: T,
+    /// When the part of the object that directs traffic (selector, weights, backends) was first seen as it is now. After a
+    /// restart of the controller that is the time of the restart: waiting too long is safe, too short is not.
+    pub since: Timestamp,
+}
+
+/// What the operator of the controller has set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Empty when the controller has none.
+    pub instance_id: String,
+    /// Seconds that routers take to follow their objects; `None` leaves it to the default of each router.
+    pub propagation_delay_seconds: Option<u32>,
+}
+
+/// A ReplicaSet, reduced to what decisions need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaSet {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub created: Timestamp,
+    /// Whether deletion has begun.
+    pub deleting: bool,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// uid of the controlling owner.
+    pub controller: Option<String>,
+    pub generation: i64,
+    pub selector: LabelSelector,
+    pub min_ready_seconds: i32,
+    pub template: Arc<PodTemplate>,
+    /// `spec.replicas`
+    pub replicas: i32,
+    pub status: ReplicaSetStatus,
+}
+
+/// What the ReplicaSet controller of Kubernetes reports.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplicaSetStatus {
+    pub replicas: i32,
+    pub ready: i32,
+    pub available: i32,
+    pub observed_generation: i64,
+    /// The condition `ReplicaFailure`, if it is there.
+    pub failure: Option<Condition>,
+}
+
+/// A Service, reduced to what decisions need.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Service {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub annotations: BTreeMap<String, String>,
+    pub selector: BTreeMap<String, String>,
+    /// Ports by name (empty when unnamed) and number.
+    pub ports: Vec<(String, i32)>,
+}
+
+/// The analysis templates that a Rollout can reach, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Templates {
+    pub namespaced: BTreeMap<String, Arc<AnalysisTemplateSpec>>,
+    pub cluster: BTreeMap<String, Arc<AnalysisTemplateSpec>>,
+}
+
+impl ReplicaSet {
+    /// The pod template hash: the ReplicaSet's label, which is authoritative. Empty when it has none.
+    pub fn hash(&self) -> &str {
+        self.labels.get(crate::api::names::POD_TEMPLATE_HASH).map_or("", String::as_str)
+    }
+
+    /// The revision in the annotation; 0 when there is none or it is not a number.
+    pub fn revision(&self) -> i64 {
+        self.annotations.get(crate::api::names::REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
