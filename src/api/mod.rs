@@ -20,6 +20,7 @@ pub mod rollout_status;
 pub mod selector;
 pub mod steps;
 pub mod traffic_routing;
+pub mod validation;
 
 pub use analysis::{AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate};
 pub use experiment::Experiment;
