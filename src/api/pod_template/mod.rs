@@ -9,6 +9,7 @@ mod equality;
 mod go_json;
 mod image;
 mod quantity;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use self::go_json::Style;
 use super::field_error::FieldError;
 
 pub use self::equality::semantically_equal;
+pub use self::schema::{job_spec_schema, pod_template_schema};
 
 /// The label that ties a pod and its ReplicaSet to a revision.
 pub const POD_TEMPLATE_HASH_LABEL: &str = "rollouts-pod-template-hash";
@@ -202,16 +204,6 @@ pub fn fnv_hash(bytes: &[u8], collision_count: Option<i32>) -> String {
     }
     // A digit's byte, not its value, is what counts.
     sum.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
-}
-
-/// The structural schema of a PodTemplateSpec for a CRD: without descriptions and references.
-pub fn pod_template_schema() -> Value {
-    todo!()
-}
-
-/// The structural schema of a batch/v1 JobSpec for a CRD.
-pub fn job_spec_schema() -> Value {
-    todo!()
 }
 
 fn object(value: &mut Value) -> &mut Map<String, Value> {
