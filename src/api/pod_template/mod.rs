@@ -8,10 +8,13 @@ mod defaults;
 mod equality;
 mod go_json;
 mod image;
+pub mod names;
 mod quantity;
+mod resources;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -154,7 +157,13 @@ impl PodTemplate {
 
     /// What core/v1 would refuse in this template. Paths are relative to the template (`spec.containers[0].image`).
     pub fn validate(&self) -> Vec<FieldError> {
-        todo!()
+        validation::validate(&self.0)
+    }
+
+    /// The paths of fields that Kubernetes 1.34 does not know: spelling mistakes, or fields of a later version. They are
+    /// not part of the hash, and the API server drops them.
+    pub fn unknown_fields(&self) -> Vec<String> {
+        validation::unknown_fields(&self.0)
     }
 
     fn metadata_map(&self, field: &str) -> BTreeMap<String, String> {
