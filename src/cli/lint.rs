@@ -63,6 +63,9 @@ fn check(objects: &[Object]) -> Report {
 
 fn check_rollout(object: &Object, report: &mut Report) {
     let Some(rollout) = decode::<Rollout>(object, report) else { return };
+    for path in rollout.spec.template.iter().flat_map(|template| template.unknown_fields()) {
+        report.errors.push(format!("{}: spec.template.{path}: unknown field", place(object)));
+    }
     for error in validation::rollout(&rollout) {
         report.errors.push(format!("{}: {error}", place(object)));
     }

@@ -56,7 +56,11 @@ impl Object {
             unknown.push(field_path(&path.to_string()));
         });
         match decoded {
-            Ok(object) => Ok((object, unknown)),
+            Ok(object) => {
+                // The types carry these two in their name.
+                unknown.retain(|path| path != "apiVersion" && path != "kind");
+                Ok((object, unknown))
+            }
             Err(error) => Err(format!("{}: {error}", track.path())),
         }
     }
