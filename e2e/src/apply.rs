@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, TypeMeta};
 use kube::core::ApiResource;
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
 use kube::{Api, Client};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+
+use crate::wait::until;
 
 /// The field manager of everything that is applied here.
 const MANAGER: &str = "tidegate-e2e";
@@ -65,7 +66,8 @@ pub async fn crds(client: &Client, folder: &Path) -> Result<()> {
         for document in documents.into_iter().filter(|document| document["kind"] == "CustomResourceDefinition") {
             let served = served_kind(&document)?;
             object(client, "", document).await?;
-            wait_until_served(client, &served).await?;
+            let what = format!("{} {} is served", served.api_version, served.kind);
+            until(&what, Duration::from_secs(30), async || kind(client, &served).await.map(|_| true)).await?;
         }
     }
     Ok(())
@@ -79,18 +81,11 @@ fn served_kind(crd: &Value) -> Result<TypeMeta> {
     Ok(TypeMeta { api_version: format!("{}/{version}", text(&spec["group"])?), kind: text(&spec["names"]["kind"])? })
 }
 
-async fn wait_until_served(client: &Client, types: &TypeMeta) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while kind(client, types).await.is_err() {
-        if Instant::now() > deadline {
-            bail!("{} {} is not served", types.api_version, types.kind);
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
-
-async fn kind(client: &Client, types: &TypeMeta) -> Result<(ApiResource, ApiCapabilities)> {
+/// The resource of a kind, as the API server serves it.
+///
+/// # Errors
+/// It is not served.
+pub(crate) async fn kind(client: &Client, types: &TypeMeta) -> Result<(ApiResource, ApiCapabilities)> {
     let kind = GroupVersionKind::try_from(types).context("parsing apiVersion")?;
     Ok(pinned_kind(client, &kind).await?)
 }

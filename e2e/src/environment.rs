@@ -29,6 +29,18 @@ impl EnvironmentOptions {
     pub fn full() -> Self {
         Self { gateway: Some(GatewayOptions::default()), prometheus: true, ..Self::default() }
     }
+
+    /// What has to be installed for it.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![Part::Controlplane];
+        if self.gateway.is_some() {
+            parts.extend([Part::Traefik, Part::GatewayApi]);
+        }
+        if self.prometheus {
+            parts.push(Part::Prometheus);
+        }
+        parts
+    }
 }
 
 /// A running environment.
@@ -50,14 +62,7 @@ impl Environment {
     /// # Errors
     /// Something is not installed (the message says what to run), or does not start.
     pub async fn start(folder: &Path, options: EnvironmentOptions) -> Result<Self> {
-        let mut parts = vec![Part::Controlplane];
-        if options.gateway.is_some() {
-            parts.extend([Part::Traefik, Part::GatewayApi]);
-        }
-        if options.prometheus {
-            parts.push(Part::Prometheus);
-        }
-        let tools = Tools::find(&parts)?;
+        let tools = Tools::find(&options.parts())?;
         let cluster = Cluster::start(&tools, folder, options.cluster).await?;
         let kubelet = Kubelet::start(cluster.client(KUBELET).await?, folder, options.kubelet).await?;
         let gateway = match options.gateway {

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use kube::Client;
+use anyhow::{Result, bail};
+use kube::api::{DynamicObject, TypeMeta};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
 
 use crate::apply;
 use crate::cluster::{ADMIN, Cluster, GATEWAY, free_ports};
@@ -15,7 +15,9 @@ use crate::http::Http;
 use crate::namespace::HOST;
 use crate::process::{Process, Usage};
 use crate::tools::{Part, Tools};
+use crate::wait::until;
 
+const API_VERSION: &str = "gateway.networking.k8s.io/v1";
 /// The namespace of the Gateway object, which a route's `parentRefs` names.
 pub const GATEWAY_NAMESPACE: &str = "gateway-system";
 /// The name of the Gateway object.
@@ -81,7 +83,7 @@ impl Gateway {
             process: None,
         };
         gateway.restart().await?;
-        wait_until_programmed(cluster).await?;
+        wait_until_programmed(&client).await?;
         Ok(gateway)
     }
 
@@ -136,15 +138,14 @@ impl Gateway {
 }
 
 async fn create_gateway(client: &Client, port: u16) -> Result<()> {
-    let api_version = "gateway.networking.k8s.io/v1";
     let objects = [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAY_NAMESPACE}}),
         json!({
-            "apiVersion": api_version, "kind": "GatewayClass", "metadata": {"name": "traefik"},
+            "apiVersion": API_VERSION, "kind": "GatewayClass", "metadata": {"name": "traefik"},
             "spec": {"controllerName": "traefik.io/gateway-controller"},
         }),
         json!({
-            "apiVersion": api_version, "kind": "Gateway", "metadata": {"name": GATEWAY_NAME},
+            "apiVersion": API_VERSION, "kind": "Gateway", "metadata": {"name": GATEWAY_NAME},
             "spec": {
                 "gatewayClassName": "traefik",
                 "listeners": [{
@@ -160,23 +161,14 @@ async fn create_gateway(client: &Client, port: u16) -> Result<()> {
     Ok(())
 }
 
-async fn wait_until_programmed(cluster: &Cluster) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let condition = "{.status.conditions[?(@.type==\"Programmed\")].status}";
-    loop {
-        let output = cluster
-            .kubectl(ADMIN)
-            .args(["get", "gateway", "--namespace", GATEWAY_NAMESPACE, GATEWAY_NAME, "--output"])
-            .arg(format!("jsonpath={condition}"))
-            .output()
-            .await
-            .context("running kubectl")?;
-        if output.stdout == b"True" {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            bail!("the Gateway was not programmed within a minute: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
+async fn wait_until_programmed(client: &Client) -> Result<()> {
+    let types = TypeMeta { api_version: API_VERSION.to_owned(), kind: "Gateway".to_owned() };
+    let (resource, _) = apply::kind(client, &types).await?;
+    let gateways: Api<DynamicObject> = Api::namespaced_with(client.clone(), GATEWAY_NAMESPACE, &resource);
+    until("the Gateway is programmed", Duration::from_secs(60), async || {
+        let gateway = gateways.get(GATEWAY_NAME).await?;
+        let conditions = gateway.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        Ok(conditions.iter().any(|condition| condition["type"] == "Programmed" && condition["status"] == "True"))
+    })
+    .await
 }

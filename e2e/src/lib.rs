@@ -29,4 +29,6 @@ pub mod namespace;
 pub mod pod;
 pub mod process;
 pub mod prometheus;
+pub mod suite;
 pub mod tools;
+pub mod wait;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -15,12 +15,15 @@ use crate::apply;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::gateway::{GATEWAY_NAME, GATEWAY_NAMESPACE, Gateway};
 use crate::load::{Load, LoadOptions, Summary};
+use crate::wait::until;
 
 const NAMESPACE: &str = "smoke";
 const HOST: &str = "smoke.example";
 const PORT: u16 = 8080;
 const STABLE: &str = "stable";
 const CANARY: &str = "canary";
+/// How long anything may take on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub struct Smoke {
@@ -125,7 +128,7 @@ impl Smoke {
 
     async fn wait_for_replicas(&self, environment: &Environment) -> Result<()> {
         let replica_sets: Api<ReplicaSet> = Api::namespaced(environment.client.clone(), NAMESPACE);
-        until("the pods are ready", async || {
+        until("the pods are ready", PATIENCE, async || {
             let sets = try_join_all([STABLE, CANARY].map(|name| replica_sets.get(name))).await?;
             let wanted = i32::try_from(self.replicas).ok();
             Ok(sets.iter().all(|set| set.status.as_ref().and_then(|status| status.available_replicas) == wanted))
@@ -135,7 +138,7 @@ impl Smoke {
 
     /// Waits until the last second's requests were split like that.
     async fn wait_for_split(&self, load: &Load, percent: f64) -> Result<()> {
-        until(&format!("{percent}% of the requests reach the canary"), async || {
+        until(&format!("{percent}% of the requests reach the canary"), PATIENCE, async || {
             let now = load.elapsed();
             let summary = load.summary(now.saturating_sub(Duration::from_secs(1))..now);
             let settled = summary.all.sent > 0 && summary.all.failed == 0;
@@ -155,7 +158,7 @@ impl Smoke {
         apply::object(&environment.client, NAMESPACE, job(name, script)).await?;
         let jobs: Api<Job> = Api::namespaced(environment.client.clone(), NAMESPACE);
         let wanted = if succeeds { "Complete" } else { "Failed" };
-        until(&format!("job {name} is {wanted}"), async || {
+        until(&format!("job {name} is {wanted}"), PATIENCE, async || {
             let job = jobs.get(name).await?;
             let conditions = job.status.and_then(|status| status.conditions).unwrap_or_default();
             Ok(conditions.iter().any(|condition| condition.type_ == wanted && condition.status == "True"))
@@ -191,17 +194,6 @@ fn describe(summary: &Summary) -> String {
         milliseconds(0.5),
         milliseconds(0.99),
     )
-}
-
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition().await? {
-        if Instant::now() > deadline {
-            bail!("not within a minute: {what}");
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
 }
 
 fn replica_set(version: &str, replicas: u32) -> Value {

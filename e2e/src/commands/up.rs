@@ -1,4 +1,7 @@
 //! `up`: the whole environment, for a person or a script.
+//!
+//! The command runs inside the namespaces and finds in its environment: `KUBECONFIG` (of a user that may do everything),
+//! `CONTROLLER_KUBECONFIG`, `GATEWAY_URL`, `PROMETHEUS_URL` and `AUDIT_LOG`.
 
 use std::path::Path;
 
