@@ -165,7 +165,11 @@ impl Builtin {
                 [list, count] => {
                     array(list, || format!("cannot take from {}", list.reflected()))?;
                     match count.kind() {
-                        TypeKind::Interface | TypeKind::Int | TypeKind::Int64 => Ok(list.clone()),
+                        TypeKind::Interface | TypeKind::Int | TypeKind::Int64 => Ok(match list {
+                            // What was known of the elements beyond the slice's type is forgotten.
+                            Type::Array(slice, _) => Type::Array(*slice, None),
+                            other => other.clone(),
+                        }),
                         _ => Err(format!("cannot take {} elements", count.reflected())),
                     }
                 }
