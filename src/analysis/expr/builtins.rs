@@ -123,7 +123,7 @@ impl Builtin {
                     _ => Err(format!("invalid argument for len (type {})", argument.reflected())),
                 }
             }
-            Self::Abs => numeric(name, one()?).map(Type::clone),
+            Self::Abs => numeric(name, one()?).cloned(),
             Self::Ceil | Self::Floor | Self::Round => numeric(name, one()?).map(|_| Type::Float),
             Self::Int | Self::Float => {
                 let argument = one()?;

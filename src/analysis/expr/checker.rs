@@ -169,10 +169,10 @@ impl Checker<'_> {
             },
             BinaryOp::In => self.contained(id, l, r, &[String, Array, Map])?,
             BinaryOp::Matches => {
-                if let Kind::Str(text) = self.ast.kind(right).clone() {
-                    if let Err(message) = pattern::compile(&text, self.budget) {
-                        return self.error(id, message);
-                    }
+                if let Kind::Str(text) = self.ast.kind(right).clone()
+                    && let Err(message) = pattern::compile(&text, self.budget)
+                {
+                    return self.error(id, message);
                 }
                 let bytes = *l == Type::Array(super::value::Slice::Bytes, None);
                 (strings || bytes && r.is_string() || l.maybe_compatible(r, &[String])).then_some(Type::Bool)

@@ -30,7 +30,7 @@ pub(super) fn call(
         Builtin::Int => int(&a[0]),
         Builtin::Float => float(&a[0]),
         Builtin::String => a[0].print(budget).map(Value::string),
-        Builtin::Max => extreme("max", a, budget, |best, item, budget| less(best, item, budget)),
+        Builtin::Max => extreme("max", a, budget, less),
         Builtin::Min => extreme("min", a, budget, |best, item, budget| less(item, best, budget)),
         Builtin::Mean => {
             let numbers = numbers("mean", a, budget)?;

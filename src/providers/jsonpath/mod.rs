@@ -234,7 +234,7 @@ impl Finder {
                 let Some(a) = single(lefts, &input)? else { continue };
                 let rights = self.list(vec![element.clone()], right);
                 let Some(b) = single(rights, &input)? else { continue };
-                if compare(operator, &a, &b).map_err(|message| stop(found.clone(), message))? {
+                if compare(operator, a, b).map_err(|message| stop(found.clone(), message))? {
                     found.push(element);
                 }
             }
@@ -329,16 +329,17 @@ fn array<'a>(input: Results<'a>, bounds: &Bounds) -> Walked<'a> {
     Ok(found)
 }
 
-fn compare(operator: &str, a: &Cow<'_, Value>, b: &Cow<'_, Value>) -> Result<bool, String> {
+fn compare(operator: &str, a: Cow<'_, Value>, b: Cow<'_, Value>) -> Result<bool, String> {
     let known = ["<", ">", "==", "!=", "<=", ">="].contains(&operator);
     if !known {
         return Err(format!("unrecognized filter operator {operator}"));
     }
-    let (kind_a, kind_b) = (kind(a)?, kind(b)?);
+    let (kind_a, kind_b) =
+        (kind(a.as_ref(), matches!(a, Cow::Owned(_)))?, kind(b.as_ref(), matches!(b, Cow::Owned(_)))?);
     if kind_a != kind_b {
         return Err("incompatible types for comparison".into());
     }
-    let ordering = match (&**a, &**b) {
+    let ordering = match (a.as_ref(), b.as_ref()) {
         (Value::Number(a), Value::Number(b)) if kind_a == Kind::Float => {
             a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Less)
         }
@@ -369,10 +370,10 @@ enum Kind {
 
 /// A number of the document is a float even if it is whole. It is always borrowed, and what the path makes (its literals,
 /// the bytes of strings) is always owned.
-fn kind(value: &Cow<'_, Value>) -> Result<Kind, String> {
-    match &**value {
+fn kind(value: &Value, made_by_path: bool) -> Result<Kind, String> {
+    match value {
         Value::Bool(_) => Ok(Kind::Bool),
-        Value::Number(number) if matches!(value, Cow::Owned(_)) && !number.is_f64() => Ok(Kind::Int),
+        Value::Number(number) if made_by_path && !number.is_f64() => Ok(Kind::Int),
         Value::Number(_) => Ok(Kind::Float),
         Value::String(_) => Ok(Kind::String),
         Value::Null | Value::Array(_) | Value::Object(_) => Err(BAD_TYPE.into()),
