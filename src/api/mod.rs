@@ -17,6 +17,7 @@ pub mod providers;
 pub mod resource;
 pub mod rollout;
 pub mod rollout_status;
+pub mod selector;
 pub mod steps;
 pub mod traffic_routing;
 
