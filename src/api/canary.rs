@@ -82,6 +82,11 @@ impl CanaryStrategy {
         self.service(&self.canary_service, |nginx| &nginx.canary_service)
     }
 
+    /// What counts as all of the traffic: 100 unless the routing says otherwise.
+    pub fn max_weight(&self) -> i32 {
+        self.traffic_routing.as_ref().and_then(|routing| routing.max_traffic_weight).unwrap_or(100)
+    }
+
     fn service<'a>(
         &'a self,
         own: &'a str,

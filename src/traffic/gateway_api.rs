@@ -19,11 +19,8 @@ use super::{Applied, Context, Needs, ObservedSplit, Router, RouterError, Split, 
 use crate::api::Rollout;
 use crate::api::resource::{GRPC_ROUTE, HTTP_ROUTE, ObjectRef, Resource, TCP_ROUTE, TLS_ROUTE};
 use crate::api::selector;
-use crate::api::traffic_routing::{GatewayApi, TrafficRouting};
+use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, GatewayApi, TrafficRouting};
 use crate::plan::Action;
-
-/// The key under which Argo Rollouts finds its plugin for the Gateway API.
-pub const PLUGIN: &str = "argoproj-labs/gatewayAPI";
 
 const IN_PROGRESS_KEY: &str = "rollouts.argoproj.io/gatewayapi-canary";
 const IN_PROGRESS_VALUE: &str = "in-progress";
@@ -34,22 +31,17 @@ const DEFAULT_WEIGHT: i64 = 1;
 /// The router for the Gateway API.
 pub struct GatewayApiRouter;
 
-/// Whether the settings name any Gateway API route.
-pub fn is_used(routing: &TrafficRouting) -> bool {
-    routing.gateway_api.is_some() || routing.plugins.contains_key(PLUGIN)
-}
-
 /// The settings, wherever they stand, with the path to them.
 pub fn settings(routing: &TrafficRouting) -> Result<Cow<'_, GatewayApi>, RouterError> {
     const AT: &str = "spec.strategy.canary.trafficRouting";
-    match (&routing.gateway_api, routing.plugins.get(PLUGIN)) {
+    match (&routing.gateway_api, routing.plugins.get(GATEWAY_API_PLUGIN)) {
         (Some(_), Some(_)) => Err(RouterError::Settings {
             path: format!("{AT}.gatewayAPI"),
-            problem: format!("is given twice: remove it, or plugins[{PLUGIN:?}]"),
+            problem: format!("is given twice: remove it, or plugins[{GATEWAY_API_PLUGIN:?}]"),
         }),
         (Some(settings), None) => Ok(Cow::Borrowed(settings)),
         (None, Some(raw)) => serde_path_to_error::deserialize(raw).map(Cow::Owned).map_err(|error| {
-            let path = format!("{AT}.plugins[{PLUGIN:?}].{}", error.path());
+            let path = format!("{AT}.plugins[{GATEWAY_API_PLUGIN:?}].{}", error.path());
             RouterError::Settings { path, problem: error.into_inner().to_string() }
         }),
         (None, None) => Ok(Cow::Owned(GatewayApi::default())),

@@ -104,8 +104,10 @@ pub enum RouterError {
 }
 
 /// Every router, in the order in which they are reconciled. A new router is a new file and one line here.
-static ROUTERS: &[(fn(&TrafficRouting) -> bool, &dyn Router)] =
-    &[(|routing| routing.nginx.is_some(), &nginx::NginxRouter), (gateway_api::is_used, &gateway_api::GatewayApiRouter)];
+static ROUTERS: &[(fn(&TrafficRouting) -> bool, &dyn Router)] = &[
+    (|routing| routing.nginx.is_some(), &nginx::NginxRouter),
+    (TrafficRouting::uses_gateway_api, &gateway_api::GatewayApiRouter),
+];
 
 /// The routers that a Rollout uses.
 pub fn routers(routing: &TrafficRouting) -> Vec<&'static dyn Router> {

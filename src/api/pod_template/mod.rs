@@ -4,6 +4,15 @@
 //! ([`PodTemplate::containers`], [`PodTemplate::labels`]), and the few changes it makes (labels, annotations) leave the
 //! rest alone.
 
+mod defaults;
+mod equality;
+mod go_json;
+mod image;
+mod quantity;
+mod schema;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +21,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use self::go_json::Style;
 use super::field_error::FieldError;
+
+pub use self::equality::semantically_equal;
+pub use self::schema::{job_spec_schema, pod_template_schema};
 
 /// The label that ties a pod and its ReplicaSet to a revision.
 pub const POD_TEMPLATE_HASH_LABEL: &str = "rollouts-pod-template-hash";
@@ -129,13 +142,14 @@ impl PodTemplate {
         self.hash_as(HashForm::Current, collision_count)
     }
 
-    pub fn hash_as(&self, _form: HashForm, _collision_count: Option<i32>) -> String {
-        todo!()
+    pub fn hash_as(&self, form: HashForm, collision_count: Option<i32>) -> String {
+        let style = Style { zero_times: form == HashForm::Until1_8, ..Style::default() };
+        fnv_hash(&go_json::encode(&self.0, style), collision_count)
     }
 
     /// The template as the API server would store it inside a ReplicaSet: with every default of core/v1.
     pub fn defaulted(&self) -> Value {
-        todo!()
+        defaults::defaulted(&self.0)
     }
 
     /// What core/v1 would refuse in this template. Paths are relative to the template (`spec.containers[0].image`).
@@ -179,15 +193,6 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Whether the pods of an existing ReplicaSet are those that `desired` asks for, so that it is the same revision
-/// whatever hash it is labelled with.
-///
-/// Ignored are: the hash label, ephemeral metadata, the anti-affinity term that a rollout injects, the API server's
-/// defaults, and how a value is written (quantities, empty or absent).
-pub fn semantically_equal(_desired: &PodTemplate, _existing: &PodTemplate, _ignoring: Ignoring<'_>) -> bool {
-    todo!()
-}
-
 /// FNV-1a of `bytes`, then of the collision count if there is one, in an alphabet without vowels.
 pub fn fnv_hash(bytes: &[u8], collision_count: Option<i32>) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -199,16 +204,6 @@ pub fn fnv_hash(bytes: &[u8], collision_count: Option<i32>) -> String {
     }
     // A digit's byte, not its value, is what counts.
     sum.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
-}
-
-/// The structural schema of a PodTemplateSpec for a CRD: without descriptions and references.
-pub fn pod_template_schema() -> Value {
-    todo!()
-}
-
-/// The structural schema of a batch/v1 JobSpec for a CRD.
-pub fn job_spec_schema() -> Value {
-    todo!()
 }
 
 fn object(value: &mut Value) -> &mut Map<String, Value> {

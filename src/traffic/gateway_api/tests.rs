@@ -151,7 +151,7 @@ fn the_plugins_settings_are_understood() {
         "httpRoute": "web", "httpRoutes": [{"name": "inner", "useHeaderRoutes": true}],
         "grpcRoutes": [{"name": "rpc"}], "namespace": "edge",
     });
-    let rollout = rollout(json!({"plugins": {PLUGIN: config}}));
+    let rollout = rollout(json!({"plugins": {GATEWAY_API_PLUGIN: config}}));
     let needs = GatewayApiRouter.needs(&rollout);
     let expected = [(HTTP_ROUTE, "inner"), (HTTP_ROUTE, "web"), (GRPC_ROUTE, "rpc")];
     assert_eq!(needs.objects, expected.map(|(resource, name)| ObjectRef::new(resource, "edge", name)));
@@ -185,12 +185,13 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     ));
     let nothing = rollout(json!({"gatewayAPI": {}}));
     assert!(observe(&nothing, &[]).contains("no route is named or selected"));
-    let wrong = rollout(json!({"plugins": {PLUGIN: {"httpRoutes": [{"nam": "web"}]}}}));
+    let wrong = rollout(json!({"plugins": {GATEWAY_API_PLUGIN: {"httpRoutes": [{"nam": "web"}]}}}));
     assert!(
         observe(&wrong, &[]).contains("plugins[\"argoproj-labs/gatewayAPI\"].httpRoutes[0]"),
         "{}",
         observe(&wrong, &[])
     );
-    let both = rollout(json!({"gatewayAPI": {"httpRoute": "web"}, "plugins": {PLUGIN: {"httpRoute": "web"}}}));
+    let both =
+        rollout(json!({"gatewayAPI": {"httpRoute": "web"}, "plugins": {GATEWAY_API_PLUGIN: {"httpRoute": "web"}}}));
     assert!(observe(&both, &[]).contains("is given twice"));
 }
