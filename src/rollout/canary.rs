@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::api::canary::CanaryStrategy;
 use crate::api::names::DESIRED_REPLICAS;
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, FailedAction};
 
-use super::conditions::Facts;
+use super::conditions::{self, Facts};
 use super::draft::Draft;
 use super::guard::{self, Admitted, Proposal};
 use super::replicas::{self, Basic, Counts, Limits};
@@ -47,11 +48,11 @@ pub(super) fn pass(
     facts: &mut Facts,
 ) {
     let halted = halted(scene, &draft.status);
-    let mut sizes = sizes(scene, draft);
+    let sizes = sizes(scene, draft);
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
-    let admitted = admit(scene, draft, routing, weight, halted.then_some(()).is_none(), &mut sizes);
+    let admitted = admit(scene, draft, routing, weight, !halted, &sizes);
     services::switch(scene, draft, &admitted.services);
     traffic::route(scene, draft, routing, &admitted.splits);
 
@@ -90,6 +91,16 @@ fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
     (scene.rollout.spec.paused || inconclusive) && !going_back
 }
 
+/// Whether something of an update is left although the new version is the stable one: its pods, or traffic to them.
+pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
+    let weighs = |observed: &Result<crate::traffic::ObservedSplit, _>| {
+        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0)
+    };
+    scene.starts_over()
+        || scene.revisions.others.iter().any(|other| other.replicas > 0)
+        || routing.traffic.routers.iter().any(weighs)
+}
+
 /// Takes in orphans, makes the new ReplicaSet, and keeps its annotations and the revision up to date.
 fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, facts: &mut Facts) {
     for action in revision::claim(scene.world, &scene.revisions) {
@@ -107,40 +118,45 @@ fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, fact
         draft.because(action.to_string());
         draft.act(action, None);
     }
-    if scene.revisions.new.is_none() {
-        create(scene, draft, size, facts);
+    let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
+    if facts.started_over && !scene.is_promoted(&draft.status) && !conditions::says_not_completed(&draft.status) {
+        draft.event(events::not_completed(number, &scene.revisions.hash));
+    }
+    if let (Some(size @ 1..), Some(name)) = (size, &facts.created) {
+        draft.event(events::scaled(name, number, 0, size));
     }
 }
 
-fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts) {
+/// Creates the new ReplicaSet and returns its size. It has it at once: nothing stands on its being empty first, and that
+/// saves a write for every update.
+fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts) -> i32 {
     let mut action = revision::create(scene.world, &scene.revisions, scene.desired);
     let name = action.object().name.clone();
     if let Action::Create { body, .. } = &mut action {
-        // Sized at once: nothing else stands on it being empty first, and it saves a write for every update.
         body["spec"]["replicas"] = json!(size);
-    }
-    if let Some(failure) = draft.failure(action.object(), FailedAction::Create) {
-        let message = format!("Failed to create new replica set \"{name}\": {}", failure.error);
-        draft.event(events::create_failed(&message));
-        facts.create_error = Some(message);
-        draft.act(action, None);
-        return;
     }
     let number = scene.revisions.number();
     draft.because(format!("create ReplicaSet {name} (revision {number}) with {size} pods"));
     draft.act(action, Some(events::created(&name, number)));
-    if !super::conditions::says_not_completed(&draft.status) {
-        draft.event(events::not_completed(number, &scene.revisions.hash));
-    }
-    if size > 0 {
-        draft.event(events::scaled(&name, number, 0, size));
-    }
     facts.created = Some(name);
+    size
+}
+
+/// Tries again to create the new ReplicaSet; until that succeeds, the update does not begin.
+pub(super) fn retry_create(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts, error: &str) {
+    let action = revision::create(scene.world, &scene.revisions, scene.desired);
+    let message = format!("Failed to create new replica set \"{}\": {error}", action.object().name);
+    draft.because(message.as_str());
+    draft.event(events::create_failed(&message));
+    draft.act(action, None);
+    facts.create_error = Some(message);
 }
 
 fn sizes(scene: &Scene<'_>, draft: &mut Draft<'_>) -> Sizes {
-    // Validation has refused limits that cannot be read; without them nothing is available beyond need.
-    let limits = replicas::limits(scene.canary, scene.replicas).unwrap_or(Limits { surge: 0, unavailable: 0 });
+    // Limits that cannot be read are refused, but an abort goes on: with the defaults.
+    let limits = replicas::limits(scene.canary, scene.replicas)
+        .or_else(|_| replicas::limits(&CanaryStrategy::default(), scene.replicas))
+        .unwrap_or(Limits { surge: 0, unavailable: 1 });
     if scene.routes_traffic() { routed_sizes(scene, draft, limits) } else { basic_sizes(scene, &draft.status, limits) }
 }
 
@@ -221,7 +237,7 @@ fn admit(
     routing: &Routing<'_>,
     weight: i32,
     scaling: bool,
-    sizes: &mut Sizes,
+    sizes: &Sizes,
 ) -> Admitted {
     let proposal = Proposal {
         replicas: if scaling { sizes.wishes.replicas.clone() } else { BTreeMap::new() },

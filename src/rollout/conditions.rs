@@ -26,11 +26,6 @@ pub(super) fn find<'a>(status: &'a RolloutStatus, type_: &str) -> Option<&'a Con
     status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Whether there is a condition with this reason.
-pub(super) fn has_reason(status: &RolloutStatus, reason: &str) -> bool {
-    status.conditions.iter().any(|condition| condition.reason == reason)
-}
-
 /// Sets a condition and tells whether that changed anything. With the same status and reason nothing changes, not even
 /// the message; the time of transition is kept while the status is the same.
 fn set(draft: &mut Draft<'_>, type_: &str, status: &str, reason: &str, message: impl Into<String>) -> bool {

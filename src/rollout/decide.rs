@@ -1,9 +1,10 @@
 //! The frame of a decision: what comes first, what stops what, and what is always done.
 
 use crate::api::common::time;
+use crate::api::resource::REPLICA_SET;
 use crate::api::rollout::RolloutStatus;
 use crate::api::validation;
-use crate::plan::Plan;
+use crate::plan::{FailedAction, Plan};
 
 use super::canary::{self, Reach};
 use super::conditions::{self, Facts};
@@ -45,7 +46,8 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     let mut facts = Facts::default();
     let undoes = scene.revisions.is_fully_promoted();
     let aborted_before = observed.abort && observed.aborted_at.is_some();
-    if scene.starts_over() && (invalid.is_none() || undoes) {
+    let create_error = create_error(&scene, &draft);
+    if scene.starts_over() && create_error.is_none() && (invalid.is_none() || undoes) {
         start_over(&scene, &mut draft);
         facts.started_over = true;
     } else {
@@ -55,11 +57,17 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
         draft.because(message);
         draft.wake_after(world.now, INVALID_RETRY_SECONDS);
     }
-    if invalid.is_none() || undoes || draft.status.abort {
-        let reach = if invalid.is_none() { Reach::Forward } else { Reach::Back };
+    let reach = if invalid.is_none() && create_error.is_none() { Reach::Forward } else { Reach::Back };
+    if let Some(error) = create_error.filter(|_| invalid.is_none()) {
+        canary::retry_create(&scene, &mut draft, &mut facts, error);
+    }
+    let runs = reach == Reach::Forward || draft.status.abort || undoes && canary::is_left(&scene, &routing);
+    if runs {
         let aborting = draft.status.abort && !aborted_before;
         canary::pass(&scene, &mut draft, &routing, reach, aborting, &mut facts);
         pauses::settle(&mut draft);
+    }
+    if runs || facts.create_error.is_some() {
         conditions::update(&scene, &mut draft, &facts);
         tell_pauses(&observed, &mut draft);
     }
@@ -87,6 +95,15 @@ fn unreadable(mut draft: Draft<'_>) -> Plan<RolloutStatus> {
         draft.status.message = message;
     }
     draft.finish()
+}
+
+/// Why the new ReplicaSet could not be created, if that was tried and failed.
+fn create_error<'a>(scene: &Scene<'a>, draft: &Draft<'a>) -> Option<&'a str> {
+    if scene.revisions.new.is_some() {
+        return None;
+    }
+    let object = draft.object(REPLICA_SET, &format!("{}-{}", scene.name(), scene.revisions.hash));
+    draft.failure(&object, FailedAction::Create).map(|failure| failure.error.as_str())
 }
 
 /// Begins the update to another template, or with other steps.

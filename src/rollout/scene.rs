@@ -30,14 +30,18 @@ impl<'a> Scene<'a> {
         let canary = rollout.spec.strategy.canary.as_ref()?;
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
+        let revisions = Revisions::find(world, desired);
+        // A negative number is refused, but an abort goes on: then what stable has is what is wanted.
+        let present = || revisions.stable.map_or(0, |stable| stable.replicas);
+        let replicas = Some(rollout.spec.desired_replicas()).filter(|replicas| *replicas >= 0).unwrap_or_else(present);
         Some(Self {
             world,
             rollout,
             canary,
             observed,
             desired,
-            revisions: Revisions::find(world, desired),
-            replicas: rollout.spec.desired_replicas().max(0),
+            revisions,
+            replicas,
             step_hash: step_hash(&canary.steps),
         })
     }

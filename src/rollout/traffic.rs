@@ -49,13 +49,15 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
     if status.promote_full {
         return status.canary.weights.as_ref().map_or(0, |weights| weights.canary.weight);
     }
-    let Some(index) = status.current_step_index else { return 0 };
+    if scene.canary.steps.is_empty() {
+        return 0;
+    }
     if ready {
         // Also at the end, where this is all of the traffic.
         return replicas::current_set_weight(scene.canary, status);
     }
-    let before = usize::try_from(index).unwrap_or(0).min(scene.canary.steps.len());
-    scene.canary.steps[..before].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)
+    let index = replicas::current_step(scene.canary, status).unwrap_or(scene.canary.steps.len());
+    scene.canary.steps[..index].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)
 }
 
 /// Writes the splits that may be made now, and records them.
