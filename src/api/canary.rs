@@ -70,3 +70,32 @@ pub struct ReplicaProgressThreshold {
     pub type_: String,
     pub value: i32,
 }
+
+impl CanaryStrategy {
+    /// The Service of the stable version, also where a manifest nests it under the nginx router. Empty when there is none.
+    pub fn stable_service(&self) -> &str {
+        self.service(&self.stable_service, |nginx| &nginx.stable_service)
+    }
+
+    /// The Service of the canary, also where a manifest nests it under the nginx router. Empty when there is none.
+    pub fn canary_service(&self) -> &str {
+        self.service(&self.canary_service, |nginx| &nginx.canary_service)
+    }
+
+    /// What counts as all of the traffic: 100 unless the routing says otherwise.
+    pub fn max_weight(&self) -> i32 {
+        self.traffic_routing.as_ref().and_then(|routing| routing.max_traffic_weight).unwrap_or(100)
+    }
+
+    fn service<'a>(
+        &'a self,
+        own: &'a str,
+        nested: impl Fn(&'a super::traffic_routing::Nginx) -> &'a String,
+    ) -> &'a str {
+        if !own.is_empty() {
+            return own;
+        }
+        let nginx = self.traffic_routing.as_ref().and_then(|routing| routing.nginx.as_ref());
+        nginx.map_or("", |nginx| nested(nginx))
+    }
+}

@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod blue_green;
 pub mod canary;
 pub mod common;
+pub mod crd;
 pub mod duration;
 pub mod experiment;
 pub mod field_error;
@@ -17,8 +18,10 @@ pub mod providers;
 pub mod resource;
 pub mod rollout;
 pub mod rollout_status;
+pub mod selector;
 pub mod steps;
 pub mod traffic_routing;
+pub mod validation;
 
 pub use analysis::{AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate};
 pub use experiment::Experiment;

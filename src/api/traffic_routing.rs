@@ -34,6 +34,16 @@ pub struct TrafficRouting {
     pub gateway_api: Option<GatewayApi>,
 }
 
+/// The key under which Argo Rollouts finds its plugin for the Gateway API; here it is built in.
+pub const GATEWAY_API_PLUGIN: &str = "argoproj-labs/gatewayAPI";
+
+impl TrafficRouting {
+    /// Whether Gateway API routes are named, at either place.
+    pub fn uses_gateway_api(&self) -> bool {
+        self.gateway_api.is_some() || self.plugins.contains_key(GATEWAY_API_PLUGIN)
+    }
+}
+
 /// Routes of the Kubernetes Gateway API.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

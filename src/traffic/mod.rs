@@ -4,13 +4,18 @@
 //! edit them towards a wanted split. It never looks at what we wrote last: only at what is there. Of each object it owns
 //! its weights and its backends, nothing else.
 
+pub mod gateway_api;
+pub mod nginx;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::api::Rollout;
 use crate::api::resource::{ObjectRef, Resource};
 use crate::api::traffic_routing::TrafficRouting;
-use crate::plan::Action;
+use crate::plan::{Action, Basis};
 use crate::rollout::world::{Routes, Service};
 
 /// Who gets which part of the traffic.
@@ -29,8 +34,9 @@ pub struct Split {
 /// The split that the observed objects make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedSplit {
-    /// The largest share of traffic that any of the objects sends to the canary Service, scaled to `total`; likewise the
-    /// smallest for stable, so that several routes that differ are judged by the worst.
+    /// The largest weight that any of the objects gives the canary, and the largest that any gives stable, both scaled to
+    /// `total`. Where routes differ the two add up to more than the total: so nobody mistakes a half-made split for the
+    /// wanted one, and nobody scales down what one of the routes still reaches.
     pub split: Split,
     pub applied: Applied,
 }
@@ -98,9 +104,58 @@ pub enum RouterError {
 }
 
 /// Every router, in the order in which they are reconciled. A new router is a new file and one line here.
-static ROUTERS: &[(fn(&TrafficRouting) -> bool, &dyn Router)] = &[];
+static ROUTERS: &[(fn(&TrafficRouting) -> bool, &dyn Router)] = &[
+    (|routing| routing.nginx.is_some(), &nginx::NginxRouter),
+    (TrafficRouting::uses_gateway_api, &gateway_api::GatewayApiRouter),
+];
 
 /// The routers that a Rollout uses.
 pub fn routers(routing: &TrafficRouting) -> Vec<&'static dyn Router> {
     ROUTERS.iter().filter(|(uses, _)| uses(routing)).map(|(_, router)| *router).collect()
+}
+
+impl Split {
+    /// `canary` of `total`, the rest to stable.
+    pub fn new(canary: i32, total: i32) -> Self {
+        Self { canary, stable: total - canary, additional: BTreeMap::new(), total }
+    }
+}
+
+impl ObservedSplit {
+    /// Nothing reaches either side yet.
+    fn none(total: i32) -> Self {
+        Self { split: Split { canary: 0, stable: 0, additional: BTreeMap::new(), total }, applied: Applied::Yes }
+    }
+
+    /// Takes one more object into account.
+    fn add(&mut self, canary: i32, stable: i32) {
+        self.split.canary = self.split.canary.max(canary);
+        self.split.stable = self.split.stable.max(stable);
+    }
+
+    /// Whether the objects make exactly this split.
+    pub fn makes(&self, wanted: &Split) -> bool {
+        self.split == *wanted
+    }
+}
+
+impl Applied {
+    /// The worse of two: refused, pending, yes.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (refused @ Self::Refused { .. }, _) | (_, refused @ Self::Refused { .. }) => refused,
+            (pending @ Self::Pending { .. }, _) | (_, pending @ Self::Pending { .. }) => pending,
+            (Self::Yes, Self::Yes) => Self::Yes,
+        }
+    }
+}
+
+/// The precondition for a write to an object as it was observed.
+fn basis(reference: &ObjectRef, object: &Value) -> Basis {
+    let metadata = |key: &str| object["metadata"][key].as_str().map(str::to_owned);
+    Basis {
+        object: reference.clone(),
+        uid: metadata("uid").unwrap_or_default(),
+        resource_version: metadata("resourceVersion"),
+    }
 }

@@ -4,6 +4,18 @@
 //! ([`PodTemplate::containers`], [`PodTemplate::labels`]), and the few changes it makes (labels, annotations) leave the
 //! rest alone.
 
+mod defaults;
+mod equality;
+mod go_json;
+mod image;
+pub mod names;
+mod quantity;
+mod resources;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod validation;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +24,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use self::go_json::Style;
 use super::field_error::FieldError;
+
+pub use self::equality::semantically_equal;
+pub use self::schema::{job_spec_schema, pod_template_schema};
 
 /// The label that ties a pod and its ReplicaSet to a revision.
 pub const POD_TEMPLATE_HASH_LABEL: &str = "rollouts-pod-template-hash";
@@ -40,7 +56,8 @@ pub struct ContainerPort<'a> {
 pub enum HashForm {
     /// Argo Rollouts 1.9 and later.
     Current,
-    /// Argo Rollouts 1.8 and earlier: every metadata starts with `"creationTimestamp":null`.
+    /// Argo Rollouts 1.8 and earlier: every metadata starts with `"creationTimestamp":null`. A template with fields that
+    /// Kubernetes got after that release hashes differently there, because the release did not know them.
     Until1_8,
 }
 
@@ -129,18 +146,25 @@ impl PodTemplate {
         self.hash_as(HashForm::Current, collision_count)
     }
 
-    pub fn hash_as(&self, _form: HashForm, _collision_count: Option<i32>) -> String {
-        todo!()
+    pub fn hash_as(&self, form: HashForm, collision_count: Option<i32>) -> String {
+        let style = Style { zero_times: form == HashForm::Until1_8, ..Style::default() };
+        fnv_hash(&go_json::encode(&self.0, style), collision_count)
     }
 
     /// The template as the API server would store it inside a ReplicaSet: with every default of core/v1.
     pub fn defaulted(&self) -> Value {
-        todo!()
+        defaults::defaulted(&self.0)
     }
 
     /// What core/v1 would refuse in this template. Paths are relative to the template (`spec.containers[0].image`).
     pub fn validate(&self) -> Vec<FieldError> {
-        todo!()
+        validation::validate(&self.0)
+    }
+
+    /// The paths of fields that Kubernetes 1.34 does not know: spelling mistakes, or fields of a later version. They are
+    /// not part of the hash, and the API server drops them.
+    pub fn unknown_fields(&self) -> Vec<String> {
+        validation::unknown_fields(&self.0)
     }
 
     fn metadata_map(&self, field: &str) -> BTreeMap<String, String> {
@@ -179,15 +203,6 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Whether the pods of an existing ReplicaSet are those that `desired` asks for, so that it is the same revision
-/// whatever hash it is labelled with.
-///
-/// Ignored are: the hash label, ephemeral metadata, the anti-affinity term that a rollout injects, the API server's
-/// defaults, and how a value is written (quantities, empty or absent).
-pub fn semantically_equal(_desired: &PodTemplate, _existing: &PodTemplate, _ignoring: Ignoring<'_>) -> bool {
-    todo!()
-}
-
 /// FNV-1a of `bytes`, then of the collision count if there is one, in an alphabet without vowels.
 pub fn fnv_hash(bytes: &[u8], collision_count: Option<i32>) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -201,21 +216,12 @@ pub fn fnv_hash(bytes: &[u8], collision_count: Option<i32>) -> String {
     sum.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
 }
 
-/// The structural schema of a PodTemplateSpec for a CRD: without descriptions and references.
-pub fn pod_template_schema() -> Value {
-    todo!()
-}
-
-/// The structural schema of a batch/v1 JobSpec for a CRD.
-pub fn job_spec_schema() -> Value {
-    todo!()
-}
-
 fn object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
-    value.as_object_mut().expect("made an object above")
+    // It was one, or was made one above.
+    value.as_object_mut().expect("an object")
 }
 
 fn remove_keys<'a>(metadata: &mut Map<String, Value>, field: &str, keys: impl IntoIterator<Item = &'a str>) {
@@ -262,6 +268,7 @@ impl JsonSchema for PodTemplate {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        Schema::try_from(pod_template_schema()).expect("the schema is an object")
+        // A constant of this program, which a test walks through.
+        Schema::try_from(pod_template_schema()).expect("an object")
     }
 }

@@ -1,0 +1,35 @@
+# The few commands of the house. `make` alone lists them.
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-cluster test bench lint crds
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
+
+demo: ## Watch a good release go out and a bad one roll itself back, on the embedded sandbox
+	@$(CARGO) build --quiet --release --bin tidegate
+	@target/release/tidegate demo
+
+demo-cluster: ## The same on a real API server, a real gateway and a real Prometheus (needs Go, installs what it needs)
+	@e2e/tools/install
+	@$(CARGO) build --quiet --release --workspace
+	@target/release/tidegate-e2e demo
+
+test: ## Everything that can run here
+	$(CARGO) test --workspace
+	@if command -v go >/dev/null; then e2e/tools/install && $(CARGO) build --workspace && target/debug/tidegate-e2e test; \
+	else echo "NOT RUN: the scenarios on a real control plane need Go, which is not installed"; fi
+
+bench: ## Memory, CPU, API writes and latencies on the real control plane
+	@e2e/tools/install
+	@$(CARGO) build --quiet --release --workspace
+	@target/release/tidegate-e2e bench
+
+lint: ## Formatting, clippy with warnings denied, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check licenses bans sources; \
+	else echo "NOT RUN: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
+
+crds: ## Write crds/ and the chart's copy anew from the types
+	$(CARGO) run --quiet -- crds --output crds
