@@ -1,6 +1,6 @@
 //! What is wrong between a Rollout and the objects that it names.
 
-use crate::analysis::spec::{self, Source};
+use crate::analysis::spec::{self, Purpose, Source};
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::validation;
@@ -48,17 +48,21 @@ fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {
 fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
     let at = FieldPath::new("spec.strategy.canary");
     let steps = scene.canary.steps.iter().enumerate().filter_map(|(index, step)| {
-        Some((step.analysis.as_ref()?, at.child("steps").index(index).child("analysis")))
+        Some((step.analysis.as_ref()?, Purpose::Gate, at.child("steps").index(index).child("analysis")))
     });
-    let background = scene.canary.analysis.iter().map(|background| (&background.analysis, at.child("analysis")));
+    let background = scene
+        .canary
+        .analysis
+        .iter()
+        .map(|background| (&background.analysis, Purpose::Background, at.child("analysis")));
     let source = Source {
         rollout: scene.rollout,
         stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),
         latest_hash: &scene.revisions.hash,
         templates: &scene.world.templates,
     };
-    steps.chain(background).find_map(|(analysis, path)| {
-        spec::validate_reference(analysis, &path, source).into_iter().next()
+    steps.chain(background).find_map(|(analysis, purpose, path)| {
+        spec::validate_reference(analysis, purpose, &path, source).into_iter().next()
     })
 }
 
@@ -68,9 +72,11 @@ fn routes(routing: &Routing<'_>) -> Option<FieldError> {
     let error = routing.traffic.routers.iter().find_map(|observed| observed.as_ref().err())?;
     let at = FieldPath::new("spec.strategy.canary.trafficRouting");
     Some(match error {
-        RouterError::Missing(object) => {
-            FieldError::invalid(at, object.name.as_str(), format!("{} \"{}\" not found", object.resource.kind, object.name))
-        }
+        RouterError::Missing(object) => FieldError::invalid(
+            at,
+            object.name.as_str(),
+            format!("{} \"{}\" not found", object.resource.kind, object.name),
+        ),
         RouterError::Unfit { object, problem } => FieldError::invalid(at, object.name.as_str(), problem.as_str()),
         RouterError::Settings { path, problem } => FieldError::forbidden(path, problem.as_str()),
     })
