@@ -120,16 +120,14 @@ impl FromStr for GoDuration {
 impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.unsigned_abs();
-        if nanos == 0 {
-            return f.write_str("0s");
-        }
         if self.0 < 0 {
             f.write_str("-")?;
         }
         match nanos {
-            ..1_000 => write!(f, "{nanos}ns"),
-            ..1_000_000 => write!(f, "{}µs", Decimal { value: nanos, digits: 3 }),
-            ..1_000_000_000 => write!(f, "{}ms", Decimal { value: nanos, digits: 6 }),
+            0 => f.write_str("0s"),
+            1..1_000 => write!(f, "{nanos}ns"),
+            1_000..1_000_000 => write!(f, "{}µs", Decimal { value: nanos, digits: 3 }),
+            1_000_000..1_000_000_000 => write!(f, "{}ms", Decimal { value: nanos, digits: 6 }),
             _ => {
                 let (minutes, rest) = (nanos / (60 * SECOND), nanos % (60 * SECOND));
                 if minutes >= 60 {
@@ -324,7 +322,7 @@ impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = 10u64.pow(self.digits);
         write!(f, "{}", self.value / unit)?;
-        if self.value % unit == 0 {
+        if self.value.is_multiple_of(unit) {
             return Ok(());
         }
         let fraction = format!("{:0width$}", self.value % unit, width = self.digits as usize);

@@ -2,8 +2,9 @@
 //
 //	types    the Go types that a PodTemplateSpec consists of, in declaration order
 //	oracle   for each template of inputs.json: its JSON, its hash, and what the API server makes of it
+//	refusals for each template of invalid.json: what the API server says against it
 //
-// Both go to standard output.
+// All go to standard output.
 package main
 
 import (
@@ -13,30 +14,36 @@ import (
 	"hash/fnv"
 	"os"
 	"reflect"
+	"sort"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/kubernetes/pkg/apis/apps"
 	internalappsv1 "k8s.io/kubernetes/pkg/apis/apps/v1"
+	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
 	"k8s.io/kubernetes/pkg/apis/core"
 	internalcorev1 "k8s.io/kubernetes/pkg/apis/core/v1"
+	"k8s.io/kubernetes/pkg/apis/core/validation"
 )
 
 func main() {
 	if len(os.Args) != 2 {
-		fail(fmt.Errorf("usage: podtemplate types|oracle"))
+		fail(fmt.Errorf("usage: podtemplate types|oracle|refusals"))
 	}
 	switch os.Args[1] {
 	case "types":
 		fmt.Print(types())
 	case "oracle":
 		fmt.Print(oracle())
+	case "refusals":
+		fmt.Print(refusals())
 	default:
 		fail(fmt.Errorf("unknown command %q", os.Args[1]))
 	}
@@ -159,48 +166,91 @@ type verdict struct {
 }
 
 func oracle() string {
-	text, err := os.ReadFile("inputs.json")
-	check(err)
-	var inputs []input
-	check(json.Unmarshal(text, &inputs))
+	var lines []any
+	scheme := newScheme()
+	for _, in := range read("inputs.json") {
+		template := decode(in)
+		encoded, err := json.Marshal(template)
+		check(err)
+		collisions := int32(3)
 
+		internal := store(scheme, template)
+		var external appsv1.ReplicaSet
+		check(scheme.Convert(internal, &external, nil))
+		stored, err := json.Marshal(external.Spec.Template)
+		check(err)
+
+		lines = append(lines, verdict{in.Name, string(encoded), hash(encoded, nil), hash(encoded, &collisions), stored})
+	}
+	return list(lines)
+}
+
+type refusal struct {
+	Name   string   `json:"name"`
+	Errors []string `json:"errors"`
+}
+
+func refusals() string {
+	var lines []any
+	scheme := newScheme()
+	options := validation.PodValidationOptions{AllowRelaxedEnvironmentVariableValidation: true}
+	for _, in := range read("invalid.json") {
+		template := &store(scheme, decode(in)).Spec.Template
+		errors := []string{}
+		for _, err := range appsvalidation.ValidatePodTemplateSpecForReplicaSet(template, labels.NewSelector(), 1, nil, options) {
+			errors = append(errors, err.Error())
+		}
+		// Kubernetes goes through maps in Go's random order.
+		sort.Strings(errors)
+		lines = append(lines, refusal{in.Name, errors})
+	}
+	return list(lines)
+}
+
+func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, apps.AddToScheme, internalcorev1.AddToScheme, internalappsv1.AddToScheme,
 	} {
 		check(add(scheme))
 	}
+	return scheme
+}
 
-	var out strings.Builder
-	out.WriteString("[\n")
-	for i, in := range inputs {
-		var template corev1.PodTemplateSpec
-		if err := json.Unmarshal(in.Template, &template); err != nil {
-			fail(fmt.Errorf("%s: %w", in.Name, err))
-		}
-		encoded, err := json.Marshal(template)
-		check(err)
-		collisions := int32(3)
+// store does with a template what the API server does with that of a ReplicaSet.
+func store(scheme *runtime.Scheme, template corev1.PodTemplateSpec) *apps.ReplicaSet {
+	external := &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Template: *template.DeepCopy()}}
+	scheme.Default(external)
+	var internal apps.ReplicaSet
+	check(scheme.Convert(external, &internal, nil))
+	return &internal
+}
 
-		replicaSet := &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Template: *template.DeepCopy()}}
-		scheme.Default(replicaSet)
-		var internal apps.ReplicaSet
-		check(scheme.Convert(replicaSet, &internal, nil))
-		var external appsv1.ReplicaSet
-		check(scheme.Convert(&internal, &external, nil))
-		stored, err := json.Marshal(external.Spec.Template)
-		check(err)
+func read(file string) []input {
+	text, err := os.ReadFile(file)
+	check(err)
+	var inputs []input
+	check(json.Unmarshal(text, &inputs))
+	return inputs
+}
 
-		line, err := json.Marshal(verdict{in.Name, string(encoded), hash(encoded, nil), hash(encoded, &collisions), stored})
-		check(err)
-		out.Write(line)
-		if i < len(inputs)-1 {
-			out.WriteString(",")
-		}
-		out.WriteString("\n")
+func decode(in input) corev1.PodTemplateSpec {
+	var template corev1.PodTemplateSpec
+	if err := json.Unmarshal(in.Template, &template); err != nil {
+		fail(fmt.Errorf("%s: %w", in.Name, err))
 	}
-	out.WriteString("]\n")
-	return out.String()
+	return template
+}
+
+// list prints one element a line, so that a change is readable.
+func list(elements []any) string {
+	lines := make([]string, len(elements))
+	for i, element := range elements {
+		line, err := json.Marshal(element)
+		check(err)
+		lines[i] = string(line)
+	}
+	return "[\n" + strings.Join(lines, ",\n") + "\n]\n"
 }
 
 func hash(encoded []byte, collisionCount *int32) string {

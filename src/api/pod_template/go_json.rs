@@ -142,6 +142,26 @@ impl Kind {
         }
     }
 
+    /// Why a value that is not null cannot be decoded into this type.
+    pub(super) fn refusal(&self, value: &Value) -> Option<String> {
+        if self.accepts(value) {
+            return None;
+        }
+        Some(match self {
+            Self::Pointer(inner) => return inner.refusal(value),
+            Self::String | Self::Time | Self::Raw => "must be a string".to_owned(),
+            Self::Bool => "must be true or false".to_owned(),
+            Self::Int => "must be an integer".to_owned(),
+            Self::IntOrString => "must be an integer or a string".to_owned(),
+            Self::Quantity => match value.as_str().map(Quantity::parse) {
+                Some(Err(error)) => error.to_string(),
+                _ => "must be a quantity".to_owned(),
+            },
+            Self::Struct(_) | Self::Map(_) => "must be an object".to_owned(),
+            Self::List(_) => "must be a list".to_owned(),
+        })
+    }
+
     fn is_empty(&self, value: Option<&Value>) -> bool {
         match (self, value) {
             (Self::Struct(_) | Self::Quantity | Self::Time | Self::Raw | Self::IntOrString, _) => false,

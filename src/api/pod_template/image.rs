@@ -27,16 +27,12 @@ impl<'a> Reference<'a> {
         if !digest.is_none_or(is_digest) {
             return None;
         }
-        // The first part is a registry if it looks like a host: with a dot, a port or capitals, or by its name.
+        // The first part is a registry if it looks like one: with a dot, a port or capitals, or by its name.
+        let looks_like_host = |part: &str| {
+            part.contains(['.', ':']) || part == "localhost" || part.bytes().any(|byte| byte.is_ascii_uppercase())
+        };
         let path = match rest.split_once('/') {
-            Some((host, path))
-                if host.contains(['.', ':']) || host == "localhost" || host.bytes().any(|b| b.is_ascii_uppercase()) =>
-            {
-                if !is_host(host) {
-                    return None;
-                }
-                path
-            }
+            Some((host, path)) if looks_like_host(host) && is_host(host) => path,
             _ => rest,
         };
         let (path, tag) = match path.split_once(':') {

@@ -8,10 +8,13 @@ mod defaults;
 mod equality;
 mod go_json;
 mod image;
+pub mod names;
 mod quantity;
+mod resources;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -53,7 +56,8 @@ pub struct ContainerPort<'a> {
 pub enum HashForm {
     /// Argo Rollouts 1.9 and later.
     Current,
-    /// Argo Rollouts 1.8 and earlier: every metadata starts with `"creationTimestamp":null`.
+    /// Argo Rollouts 1.8 and earlier: every metadata starts with `"creationTimestamp":null`. A template with fields that
+    /// Kubernetes got after that release hashes differently there, because the release did not know them.
     Until1_8,
 }
 
@@ -154,7 +158,13 @@ impl PodTemplate {
 
     /// What core/v1 would refuse in this template. Paths are relative to the template (`spec.containers[0].image`).
     pub fn validate(&self) -> Vec<FieldError> {
-        todo!()
+        validation::validate(&self.0)
+    }
+
+    /// The paths of fields that Kubernetes 1.34 does not know: spelling mistakes, or fields of a later version. They are
+    /// not part of the hash, and the API server drops them.
+    pub fn unknown_fields(&self) -> Vec<String> {
+        validation::unknown_fields(&self.0)
     }
 
     fn metadata_map(&self, field: &str) -> BTreeMap<String, String> {
@@ -210,7 +220,8 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
-    value.as_object_mut().expect("made an object above")
+    // It was one, or was made one above.
+    value.as_object_mut().expect("an object")
 }
 
 fn remove_keys<'a>(metadata: &mut Map<String, Value>, field: &str, keys: impl IntoIterator<Item = &'a str>) {
@@ -257,6 +268,7 @@ impl JsonSchema for PodTemplate {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        Schema::try_from(pod_template_schema()).expect("the schema is an object")
+        // A constant of this program, which a test walks through.
+        Schema::try_from(pod_template_schema()).expect("an object")
     }
 }

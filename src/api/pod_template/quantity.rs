@@ -35,8 +35,8 @@ const NANO: i64 = -9;
 const MILLI: i64 = -3;
 /// So many digits, and two more for a suffix, fit an i128.
 const MAX_DIGITS: usize = 36;
-/// Numbers of more digits are not kept as they were written.
-const MAX_WRITTEN_DIGITS: usize = 18;
+/// Kubernetes handles numbers of more digits differently.
+const MAX_SHORT_DIGITS: usize = 18;
 const DECIMAL_SUFFIXES: [(&str, i64); 10] =
     [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 const BINARY_SUFFIXES: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
@@ -67,6 +67,9 @@ impl Quantity {
         }
         let magnitude: i128 = number.parse().map_err(|_| QuantityError::Number)?;
         let unit = Unit::of(suffix).ok_or(QuantityError::Suffix)?;
+        if !unsigned.starts_with(|c: char| c.is_ascii_digit()) && fraction.is_empty() && !unit.is_short(&number, "") {
+            return Err(QuantityError::Number);
+        }
         let written = unit.keeps(&number, fraction, magnitude).then(|| text.to_owned());
         let mut quantity =
             Self { unscaled: magnitude, scale: -(fraction.len() as i64), format: unit.format(), written };
@@ -219,22 +222,27 @@ impl Unit {
         }
     }
 
+    /// Whether Kubernetes takes the short way, without big numbers, which differs in what it keeps and in what it refuses.
+    fn is_short(self, number: &str, fraction: &str) -> bool {
+        match self {
+            Self::Decimal { exponent, .. } => {
+                number.len() <= MAX_SHORT_DIGITS && exponent - fraction.len() as i64 >= NANO
+            }
+            Self::Binary { exponent } => fraction.is_empty() && number.len() + exponent as usize * 3 / 10 <= 14,
+        }
+    }
+
     /// Whether Kubernetes takes the text for canonical already. It looks only roughly (`+1` and `010` pass), and since
     /// the text ends up in the hash, so must we.
     fn keeps(self, number: &str, fraction: &str, magnitude: i128) -> bool {
-        match self {
-            Self::Decimal { exponent, .. } => {
-                let scale = exponent - fraction.len() as i64;
-                number.len() <= MAX_WRITTEN_DIGITS
-                    && scale >= NANO
-                    && scale % 3 == 0
-                    && !number.ends_with("000")
-                    && !number.starts_with('0')
+        self.is_short(number, fraction)
+            && match self {
+                Self::Decimal { exponent, .. } => {
+                    let scale = exponent - fraction.len() as i64;
+                    scale % 3 == 0 && !number.ends_with("000") && !number.starts_with('0')
+                }
+                Self::Binary { .. } => magnitude % 8 != 0,
             }
-            Self::Binary { exponent } => {
-                fraction.is_empty() && number.len() + exponent as usize * 3 / 10 <= 14 && magnitude % 8 != 0
-            }
-        }
     }
 }
 
@@ -294,6 +302,8 @@ mod tests {
             ("500MB", QuantityError::Format),
             ("1gi", QuantityError::Format),
             ("1mi", QuantityError::Suffix),
+            ("e-12", QuantityError::Number),
+            ("-Pi", QuantityError::Number),
             ("1e", QuantityError::Suffix),
             ("1K", QuantityError::Suffix),
         ] {

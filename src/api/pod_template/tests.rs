@@ -98,9 +98,11 @@ fn the_recorded_answers_are_what_go_says_today() {
         let _ = writeln!(io::stderr(), "NOT RUN: without Go, {} cannot be asked again", directory.display());
         return;
     }
-    for (command, file, recorded) in
-        [("types", "go_types.json", go_json::GO_TYPES), ("oracle", "testdata/oracle.json", ORACLE)]
-    {
+    for (command, file, recorded) in [
+        ("types", "go_types.json", go_json::GO_TYPES),
+        ("oracle", "testdata/oracle.json", ORACLE),
+        ("refusals", "testdata/refusals.json", include_str!("testdata/refusals.json")),
+    ] {
         let output = Command::new("go").args(["run", ".", command]).current_dir(&directory).output().unwrap();
         assert!(output.status.success(), "go run . {command}: {}", String::from_utf8_lossy(&output.stderr));
         let current = output.stdout == recorded.as_bytes();
