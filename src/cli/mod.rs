@@ -1,1 +1,53 @@
-//! The commands, one file each.
+//! The commands, one file each. A new command is a new file and one line in the table below.
+
+mod crds;
+mod lint;
+pub mod manifest;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Progressive delivery for Kubernetes: releases in small, observed, reversible steps.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Makes the enum of commands and its dispatch from one table.
+macro_rules! commands {
+    ($($variant:ident($type:ty)),+ $(,)?) => {
+        #[derive(Debug, clap::Subcommand)]
+        enum Command {
+            $($variant($type)),+
+        }
+
+        impl Command {
+            async fn run(self) -> anyhow::Result<ExitCode> {
+                match self {
+                    $(Self::$variant(command) => command.run().await),+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Crds(crds::Crds),
+    Lint(lint::Lint),
+}
+
+/// Parses the command line and runs the command. Also serves as the kubectl plugin `kubectl tidegate` when the binary is
+/// called `kubectl-tidegate`.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
