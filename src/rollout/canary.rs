@@ -114,7 +114,7 @@ fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, fact
     if let Some(action) = revision::annotate_rollout(scene.world, &scene.revisions) {
         draft.act(action, Some(events::updated(number)));
     }
-    for action in revision::update(scene.world, &scene.revisions) {
+    if let Some(action) = revision::update(scene.world, &scene.revisions) {
         draft.because(action.to_string());
         draft.act(action, None);
     }
@@ -134,6 +134,7 @@ fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts
     let name = action.object().name.clone();
     if let Action::Create { body, .. } = &mut action {
         body["spec"]["replicas"] = json!(size);
+        body["metadata"]["annotations"][DESIRED_REPLICAS] = json!(scene.replicas.to_string());
     }
     let number = scene.revisions.number();
     draft.because(format!("create ReplicaSet {name} (revision {number}) with {size} pods"));
@@ -179,7 +180,8 @@ fn basic_sizes(scene: &Scene<'_>, status: &RolloutStatus, limits: Limits) -> Siz
         weight,
         total,
         limits,
-        new: scene.revisions.new.map(Counts::from),
+        // One that is created in this pass starts from nothing.
+        new: Some(scene.revisions.new.map_or(Counts::default(), Counts::from)),
         stable: stable.map(Counts::from),
         others: &others,
     });

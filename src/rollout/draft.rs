@@ -113,7 +113,11 @@ impl<'a> Draft<'a> {
     }
 
     pub fn finish(self) -> Plan<RolloutStatus> {
-        let reason = if self.why.is_empty() { "nothing to do".to_owned() } else { self.why.join("; ") };
+        let reason = match self.why.as_slice() {
+            [] if self.world.rollout.status.as_ref() == Some(&self.status) => "nothing to do".to_owned(),
+            [] => "take note of what was observed".to_owned(),
+            why => why.join("; "),
+        };
         Plan { actions: self.actions, status: self.status, events: self.events, wake: self.wake, reason }
     }
 }

@@ -17,6 +17,8 @@ mod services;
 mod status;
 mod steps;
 mod traffic;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 pub use decide::decide;
