@@ -5,12 +5,15 @@
 //! clock of its own: the same requests in the same order give the same objects, uids and resourceVersions.
 
 mod access;
+mod apply;
 mod builtin;
 mod crd;
 mod delete;
+mod discovery;
 mod faults;
 mod gc;
 mod http;
+mod openapi;
 mod patch;
 mod path;
 mod read;
@@ -21,6 +24,7 @@ mod serve;
 mod state;
 mod status;
 mod strategy;
+mod subresource;
 mod table;
 mod watch;
 mod write;
