@@ -2,6 +2,7 @@
 
 mod abort;
 pub mod connect;
+mod controller;
 mod crds;
 mod get;
 mod lint;
@@ -46,6 +47,7 @@ macro_rules! commands {
 
 commands! {
     Abort(abort::Abort),
+    Controller(controller::Controller),
     Crds(crds::Crds),
     Get(get::Get),
     Lint(lint::Lint),
