@@ -6,6 +6,7 @@
 
 mod access;
 mod builtin;
+pub mod cluster;
 mod crd;
 mod delete;
 mod faults;
@@ -23,6 +24,7 @@ mod status;
 mod strategy;
 mod table;
 mod watch;
+pub mod workloads;
 mod write;
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use access::{Scoped, Subscription};
+pub use cluster::Cluster;
 pub use delete::{DeleteOptions, Propagation};
 pub use faults::{Call, Fault, Faults, WatchFault};
 pub use patch::Patch;
