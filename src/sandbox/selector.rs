@@ -189,12 +189,6 @@ impl FieldSelector {
             is == *equal
         })
     }
-
-    /// The one name that is selected, if the selector asks for exactly one.
-    pub(super) fn name(&self) -> Option<&str> {
-        let named = self.0.iter().find(|(pointer, equal, _)| pointer == "/metadata/name" && *equal);
-        named.map(|(_, _, value)| value.as_str())
-    }
 }
 
 #[cfg(test)]
