@@ -7,6 +7,7 @@
 mod access;
 mod apply;
 mod builtin;
+pub mod cluster;
 mod crd;
 mod delete;
 mod discovery;
@@ -27,6 +28,7 @@ mod strategy;
 mod subresource;
 mod table;
 mod watch;
+pub mod workloads;
 mod write;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use access::{Scoped, Subscription};
+pub use cluster::Cluster;
 pub use delete::{DeleteOptions, Propagation};
 pub use faults::{Call, Fault, Faults, WatchFault};
 pub use patch::Patch;
