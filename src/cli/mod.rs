@@ -11,6 +11,7 @@ mod pause;
 mod phase;
 mod promote;
 mod retry;
+mod sandbox;
 mod status;
 mod tree;
 mod undo;
@@ -54,6 +55,7 @@ commands! {
     Pause(pause::Pause),
     Promote(promote::Promote),
     Retry(retry::Retry),
+    Sandbox(sandbox::Sandbox),
     Status(status::Status),
     Undo(undo::Undo),
 }
