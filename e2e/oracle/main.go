@@ -74,6 +74,7 @@ func repeated(text string) string {
 
 // What Argo Rollouts puts into the environment of a condition, and, for the result "time", of a time expression.
 func condition(source, given string) (outcome string, err error) {
+	defer rescue(&err)
 	env := map[string]any{"isNaN": math.IsNaN, "isInf": func(f float64) bool { return math.IsInf(f, 0) }}
 	if given != "time" {
 		result, err := value(given)
@@ -111,6 +112,13 @@ func condition(source, given string) (outcome string, err error) {
 	}
 	wanted := map[bool]string{true: "time.Time", false: "bool"}[given == "time"]
 	return "", fmt.Errorf("expected %s, but got %T", wanted, output)
+}
+
+// Both libraries panic on some inputs; that is no example to follow.
+func rescue(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("panic: %v", r)
+	}
 }
 
 // JSON, or what JSON cannot hold: `float NaN`, and `floats 1 NaN` for the []float64 of a Prometheus vector.
@@ -174,11 +182,7 @@ func asFloat(in any) float64 {
 }
 
 func path(source, document string) (outcome string, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
+	defer rescue(&err)
 	var data any
 	if err := json.Unmarshal([]byte(document), &data); err != nil {
 		return "", errors.New("bad case: " + err.Error())

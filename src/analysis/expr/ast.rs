@@ -85,6 +85,8 @@ pub(super) enum Kind {
     },
     Array(Vec<NodeId>),
     Map(Vec<(NodeId, NodeId)>),
+    /// `sum([a, b, c])`, which Go turns into `a + (b + c)`.
+    SumOf(Vec<NodeId>),
     /// `x in ["a", "b"]`, which Go turns into a look-up in a set of strings.
     InStrings {
         needle: NodeId,
@@ -211,7 +213,7 @@ impl Ast {
             Kind::Call { callee, arguments } => 1 + depth(callee).max(deepest(arguments)),
             Kind::Builtin(call) => 1 + deepest(&call.arguments),
             Kind::Let { value, body, .. } => 1 + depth(value).max(depth(body)),
-            Kind::Sequence(nodes) | Kind::Array(nodes) => 1 + deepest(nodes),
+            Kind::Sequence(nodes) | Kind::Array(nodes) | Kind::SumOf(nodes) => 1 + deepest(nodes),
             Kind::Conditional { condition, then, otherwise } => {
                 1 + depth(condition).max(depth(then)).max(depth(otherwise))
             }

@@ -123,7 +123,7 @@ impl Builtin {
                     _ => Err(format!("invalid argument for len (type {})", argument.reflected())),
                 }
             }
-            Self::Abs => numeric(name, one()?).map(Type::clone),
+            Self::Abs => numeric(name, one()?).cloned(),
             Self::Ceil | Self::Floor | Self::Round => numeric(name, one()?).map(|_| Type::Float),
             Self::Int | Self::Float => {
                 let argument = one()?;
@@ -165,7 +165,11 @@ impl Builtin {
                 [list, count] => {
                     array(list, || format!("cannot take from {}", list.reflected()))?;
                     match count.kind() {
-                        TypeKind::Interface | TypeKind::Int | TypeKind::Int64 => Ok(list.clone()),
+                        TypeKind::Interface | TypeKind::Int | TypeKind::Int64 => Ok(match list {
+                            // What was known of the elements beyond the slice's type is forgotten.
+                            Type::Array(slice, _) => Type::Array(*slice, None),
+                            other => other.clone(),
+                        }),
                         _ => Err(format!("cannot take {} elements", count.reflected())),
                     }
                 }

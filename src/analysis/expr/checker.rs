@@ -85,7 +85,7 @@ impl Checker<'_> {
                 Type::Map(super::value::MapKind::Strings)
             }
             // Made by the rewriting that follows the check.
-            Kind::InStrings { .. } => Type::Bool,
+            Kind::InStrings { .. } | Kind::SumOf(_) => Type::Unknown,
         })
     }
 
@@ -169,10 +169,10 @@ impl Checker<'_> {
             },
             BinaryOp::In => self.contained(id, l, r, &[String, Array, Map])?,
             BinaryOp::Matches => {
-                if let Kind::Str(text) = self.ast.kind(right).clone() {
-                    if let Err(message) = pattern::compile(&text, self.budget) {
-                        return self.error(id, message);
-                    }
+                if let Kind::Str(text) = self.ast.kind(right).clone()
+                    && let Err(message) = pattern::compile(&text, self.budget)
+                {
+                    return self.error(id, message);
                 }
                 let bytes = *l == Type::Array(super::value::Slice::Bytes, None);
                 (strings || bytes && r.is_string() || l.maybe_compatible(r, &[String])).then_some(Type::Bool)
@@ -276,7 +276,7 @@ impl Checker<'_> {
                 return self.error(bound, format!("non-integer slice index {bound_type}"));
             }
         }
-        Ok(ty)
+        Ok(if ty.is_unknown() { Type::Unknown } else { ty })
     }
 
     fn call(&mut self, id: NodeId, callee: NodeId, arguments: &[NodeId]) -> Checked {
@@ -320,6 +320,9 @@ impl Checker<'_> {
             std::cmp::Ordering::Equal => None,
         };
         if let Some(wrong) = wrong_count {
+            for argument in arguments {
+                self.visit(*argument)?;
+            }
             return self.error(id, format!("{wrong} arguments to call {name}"));
         }
         for (argument, parameter) in arguments.iter().zip(parameters) {

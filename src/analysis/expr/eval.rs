@@ -104,6 +104,7 @@ impl Evaluator<'_> {
             Kind::Map(pairs) => self.map(id, pairs),
             Kind::Slice { base, from, to } => self.slice(id, *base, *from, *to),
             Kind::Call { callee, arguments } => self.call(id, *callee, arguments),
+            Kind::SumOf(items) => self.sum_of(id, items),
             Kind::InStrings { needle, set } => self.in_strings(id, *needle, set),
             Kind::Bytes(bytes) => {
                 let items = bytes.iter().map(|byte| Value::Int(i64::from(*byte))).collect();
@@ -205,6 +206,7 @@ impl Evaluator<'_> {
         if text.is_nil() || expression.is_nil() {
             return Ok(false);
         }
+        let expression = as_string(expression)?;
         let bytes: Vec<u8> = match text {
             Value::String(text) => text.as_bytes().to_vec(),
             Value::List(list) if list.slice == Slice::Bytes => {
@@ -212,7 +214,6 @@ impl Evaluator<'_> {
             }
             other => return Err(conversion(other, "[]uint8")),
         };
-        let expression = as_string(expression)?;
         if !self.patterns.contains_key(expression) {
             let compiled = pattern::compile(expression, self.budget)?;
             self.patterns.insert(expression.clone(), compiled);
@@ -411,6 +412,16 @@ impl Evaluator<'_> {
         for index in 0..length {
             let value = self.element(id, call, index)?;
             let outcome = operators::add(&value, &total, self.budget);
+            total = self.located(id, outcome)?;
+        }
+        Ok(total)
+    }
+
+    fn sum_of(&mut self, id: NodeId, items: &[NodeId]) -> Evaluated {
+        let mut items = self.eval_all(items)?;
+        let mut total = items.pop().unwrap_or(Value::Int(0));
+        while let Some(item) = items.pop() {
+            let outcome = operators::add(&item, &total, self.budget);
             total = self.located(id, outcome)?;
         }
         Ok(total)

@@ -30,7 +30,7 @@ pub(super) fn call(
         Builtin::Int => int(&a[0]),
         Builtin::Float => float(&a[0]),
         Builtin::String => a[0].print(budget).map(Value::string),
-        Builtin::Max => extreme("max", a, budget, |best, item, budget| less(best, item, budget)),
+        Builtin::Max => extreme("max", a, budget, less),
         Builtin::Min => extreme("min", a, budget, |best, item, budget| less(item, best, budget)),
         Builtin::Mean => {
             let numbers = numbers("mean", a, budget)?;
@@ -176,6 +176,7 @@ fn int(value: &Value) -> Result<Value, String> {
         Value::Float(float) => Ok(Value::Int(truncate(*float))),
         Value::Duration(duration) => Ok(Value::Int(duration.as_nanos())),
         Value::String(text) => parse_int(text).map(Value::Int).map_err(|_| format!("invalid operation: int({text})")),
+        Value::Nil => Err("reflect: call of reflect.Value.Type on zero Value".into()),
         other => Err(format!("invalid operation: int({})", other.type_name())),
     }
 }
@@ -281,8 +282,10 @@ fn take(base: &Value, count: &Value, budget: &mut Budget) -> Result<Value, Strin
 }
 
 fn from_pairs(pairs: &Value, budget: &mut Budget) -> Result<Value, String> {
-    let Value::List(pairs) = pairs else {
-        return Err(format!("cannot transform {} from pairs", pairs.print(budget)?));
+    let pairs = match pairs {
+        Value::List(pairs) => pairs,
+        Value::Nil => return Err("cannot transform <invalid reflect.Value> from pairs".into()),
+        other => return Err(format!("cannot transform {} from pairs", other.print(budget)?)),
     };
     budget.uncounted(2 * pairs.items.len())?;
     let mut entries = BTreeMap::new();
@@ -338,7 +341,19 @@ pub(super) fn sort<T>(
     descending: bool,
     budget: &mut Budget,
 ) -> Result<Vec<(Value, T)>, String> {
-    let mut width = 1;
+    // Short runs by insertion, as Go does it: the first two that cannot be compared are then the same.
+    let mut width = 12;
+    for run in pairs.chunks_mut(width) {
+        for end in 1..run.len() {
+            for position in (1..=end).rev() {
+                budget.step()?;
+                if !precedes(&run[position].0, &run[position - 1].0, descending, budget)? {
+                    break;
+                }
+                run.swap(position, position - 1);
+            }
+        }
+    }
     while width < pairs.len() {
         let mut merged = Vec::with_capacity(pairs.len());
         let mut rest = pairs.into_iter().peekable();
@@ -363,12 +378,15 @@ fn merge<T>(
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     while let (Some((a, _)), Some((b, _))) = (left.peek(), right.peek()) {
         budget.step()?;
-        let right_first = if descending { less(a, b, budget)? } else { less(b, a, budget)? };
-        merged.extend(if right_first { right.next() } else { left.next() });
+        merged.extend(if precedes(b, a, descending, budget)? { right.next() } else { left.next() });
     }
     merged.extend(left);
     merged.extend(right);
     Ok(())
+}
+
+fn precedes(a: &Value, b: &Value, descending: bool, budget: &mut Budget) -> Result<bool, String> {
+    if descending { less(b, a, budget) } else { less(a, b, budget) }
 }
 
 fn list<'a>(name: &str, value: &'a Value) -> Result<&'a List, String> {

@@ -9,7 +9,7 @@
 //! elements, bytes and steps are all limited, and a limit that is met is an error like any other.
 //!
 //! What Go does and this does not: methods of times and durations (`now().Unix()`), expressions nested deeper than
-//! [`MAX_DEPTH`], and strings that are no UTF-8 (half of a character is replaced).
+//! [`MAX_DEPTH`], the last bit of a power, and strings that are no UTF-8 (half of a character is replaced).
 
 mod ast;
 mod budget;
@@ -30,6 +30,8 @@ mod types;
 mod value;
 
 #[cfg(test)]
+pub(crate) mod oracle;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -43,9 +45,11 @@ use self::types::Type;
 use self::value::{Key, MapKind};
 pub use self::value::{List, Map, Value};
 
-/// Nesting of an expression and of a value. serde_json has the same for documents; at this depth the walks take less
-/// than half of the 2 MiB stack of a thread, in a debug build too.
-pub const MAX_DEPTH: usize = 128;
+/// Nesting of an expression. At this depth parser, check and evaluation each take less than half of the 2 MiB stack that a
+/// thread has, in a debug build too; a test holds them to that.
+pub const MAX_DEPTH: usize = 96;
+/// Nesting of a value: more than the 128 that serde_json lets a document have.
+pub const MAX_VALUE_DEPTH: usize = 160;
 /// Nodes of an expression: Go's limit.
 pub const MAX_NODES: usize = 10_000;
 /// Bytes of an expression.

@@ -281,19 +281,13 @@ fn sum_of_range(ast: &mut Ast, id: NodeId) {
     }
 }
 
-/// `sum([a, b, c])` is `a + (b + c)`.
 fn sum_of_list(ast: &mut Ast, id: NodeId) {
     let Some(sum) = builtin_of(ast, id, Builtin::Sum, 1) else { return };
     let Kind::Array(items) = ast.kind(sum.arguments[0]).clone() else { return };
-    // Go's own fold leaves a list of literals no list; a long one would make a deep tree.
-    if items.len() < 2 || items.len() > super::MAX_DEPTH / 2 || items.iter().all(|item| is_literal(ast, *item)) {
-        return;
+    // To Go a list of literals is a constant by now.
+    if items.len() >= 2 && !items.iter().all(|item| is_literal(ast, *item)) {
+        replace(ast, id, Kind::SumOf(items));
     }
-    let mut total = items[items.len() - 1];
-    for item in items[1..items.len() - 1].iter().rev() {
-        total = ast.add(Kind::Binary { op: BinaryOp::Add, word: "+", left: *item, right: total }, 0);
-    }
-    replace(ast, id, Kind::Binary { op: BinaryOp::Add, word: "+", left: items[0], right: total });
 }
 
 fn is_literal(ast: &Ast, id: NodeId) -> bool {

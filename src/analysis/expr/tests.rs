@@ -1,11 +1,16 @@
 //! The recording of what Go answers, and what no recording can show: limits, and that nothing panics.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+mod soup;
+
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
+use self::soup::{call, soup, typed};
+use super::oracle::{Case, assert_up_to_date, cases};
 use super::*;
 
 const CASES: &str = include_str!("cases.tsv");
@@ -25,25 +30,6 @@ const OTHER_OUTCOMES: &[&str] = &[
     // Go has no limit of depth.
     "@5000*(@true@5000*)@",
 ];
-
-#[derive(Debug)]
-struct Case<'a> {
-    condition: &'a str,
-    result: &'a str,
-    outcome: &'a str,
-    message: &'a str,
-}
-
-fn cases() -> Vec<Case<'static>> {
-    CASES
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("# "))
-        .map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [condition, result, outcome, message] => Case { condition, result, outcome, message },
-            _ => panic!("a case has four fields: {line}"),
-        })
-        .collect()
-}
 
 /// `@3*ab@` is ababab.
 fn repeated(text: &str) -> String {
@@ -69,8 +55,8 @@ fn noon() -> Timestamp {
 }
 
 fn answer(case: &Case<'_>) -> (String, String) {
-    let condition = repeated(&case.condition.replace('␤', "\n"));
-    let outcome = match case.result {
+    let condition = repeated(&case.source.replace('␤', "\n"));
+    let outcome = match case.input {
         "time" => evaluate_time(&condition, noon()).map(|time| time.to_string()),
         given => evaluate(&condition, &result(given), noon()).map(|bool| bool.to_string()),
     };
@@ -83,16 +69,16 @@ fn answer(case: &Case<'_>) -> (String, String) {
 #[test]
 fn answers_as_go_does() {
     let mut wrong = Vec::new();
-    for case in cases() {
+    for case in cases(CASES) {
         let (outcome, message) = answer(&case);
         let same_outcome = outcome == case.outcome;
         let same_words = message == case.message;
-        let as_listed = same_outcome != OTHER_OUTCOMES.contains(&case.condition)
-            && (same_words || !same_outcome || OTHER_WORDS.contains(&case.condition));
+        let as_listed = same_outcome != OTHER_OUTCOMES.contains(&case.source)
+            && (same_words || !same_outcome || OTHER_WORDS.contains(&case.source));
         if !as_listed {
             wrong.push(format!(
                 "{} with {}\n    Go:   {} {}\n    here: {outcome} {message}",
-                case.condition, case.result, case.outcome, case.message
+                case.source, case.input, case.outcome, case.message
             ));
         }
     }
@@ -102,37 +88,7 @@ fn answers_as_go_does() {
 /// The recording itself is what Go answers today.
 #[test]
 fn the_recording_is_up_to_date() {
-    crate::analysis::expr::tests::assert_recording("expr", CASES);
-}
-
-/// Feeds a recording to the oracle and expects it back unchanged. Where Go is absent this says so and checks nothing.
-pub(crate) fn assert_recording(language: &str, recording: &str) {
-    let oracle = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/oracle");
-    let child = Command::new("go")
-        .args(["run", ".", language])
-        .current_dir(oracle)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            // Straight to the terminal: the harness swallows what a passing test prints.
-            let _ = writeln!(std::io::stderr(), "not run: the {language} oracle, since Go is absent ({error})");
-            return;
-        }
-    };
-    let mut stdin = child.stdin.take().unwrap();
-    let input = recording.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "the oracle failed");
-    let answers = String::from_utf8(output.stdout).unwrap();
-    for (recorded, now) in recording.lines().zip(answers.lines()) {
-        assert_eq!(recorded, now, "the recording differs from what Go answers");
-    }
-    assert_eq!(recording.lines().count(), answers.lines().count());
+    assert_up_to_date("expr", CASES);
 }
 
 #[test]
@@ -166,8 +122,41 @@ fn nesting_is_limited_where_go_has_no_limit() {
         let error = evaluate(&nested, &Value::Nil, noon()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Limit, "{open}: {error}");
     }
-    let parentheses = format!("{}true{}", "(".repeat(100), ")".repeat(100));
+    let parentheses = format!("{}true{}", "(".repeat(90), ")".repeat(90));
     assert_eq!(evaluate(&parentheses, &Value::Nil, noon()), Ok(true));
+}
+
+/// At the limit of depth, in half of what a thread has by default.
+#[test]
+fn the_deepest_expressions_fit_half_a_stack() {
+    let nested: [(&str, &str); 12] = [
+        ("(", ")"),
+        ("[", "][0]"),
+        ("map([1], ", ")"),
+        ("max(", ", 1)"),
+        ("{a: ", "}.a"),
+        ("(let v = 1; ", ")"),
+        ("(true ? ", " : 0)"),
+        ("result?.[", "]"),
+        ("1 + (", ")"),
+        ("sum([result, result, result, result, ", "])"),
+        ("all(result, # > 0) && all(result, ", " > 0)"),
+        ("filter(filter(result, # > 0), ", " > 0)"),
+    ];
+    for (open, close) in nested {
+        let deepest = |levels: usize| format!("{}1{}", open.repeat(levels), close.repeat(levels));
+        let levels = (1..=MAX_DEPTH).rev().find(|levels| check_syntax(&deepest(*levels)).is_ok()).unwrap();
+        assert!(levels > 30, "{open}: {levels}");
+        let evaluate = move || evaluate_value(&deepest(levels), &Environment::condition(soup_result(), noon()));
+        let _ = std::thread::Builder::new().stack_size(1 << 20).spawn(evaluate).unwrap().join().unwrap();
+    }
+    let deep_value = "reduce(1..150, [#acc], 0)";
+    for source in
+        [format!("string({deep_value})"), format!("toJSON({deep_value})"), format!("{deep_value} == {deep_value}")]
+    {
+        let evaluate = move || evaluate_value(&source, &Environment::condition(Value::Nil, noon())).unwrap();
+        std::thread::Builder::new().stack_size(1 << 20).spawn(evaluate).unwrap().join().unwrap();
+    }
 }
 
 /// Each of these would run for very long, or eat the memory, without a budget.
@@ -225,224 +214,6 @@ fn nested_comparisons_are_checked_once() {
     assert!(error.is_err() || error == Ok(true), "{error:?}");
 }
 
-/// Pieces that soups of tokens are made of.
-const TOKENS: &[&str] = &[
-    "result",
-    "result.a",
-    "result[0]",
-    "#",
-    "#acc",
-    "#index",
-    ".a",
-    "?.",
-    "[",
-    "]",
-    "(",
-    ")",
-    "{",
-    "}",
-    ",",
-    ";",
-    ":",
-    "?",
-    "??",
-    "|",
-    "..",
-    "+",
-    "-",
-    "*",
-    "/",
-    "%",
-    "**",
-    "^",
-    "==",
-    "!=",
-    "<",
-    ">",
-    "<=",
-    ">=",
-    "&&",
-    "||",
-    "!",
-    "and",
-    "or",
-    "not",
-    "in",
-    "matches",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "let",
-    "=",
-    "if",
-    "else",
-    "x",
-    "true",
-    "false",
-    "nil",
-    "0",
-    "1",
-    "-1",
-    "2.5",
-    "1e9",
-    "0x10",
-    "9223372036854775807",
-    "'a'",
-    "\"b\"",
-    "`c`",
-    "b'd'",
-    "'('",
-    "''",
-    "'1h'",
-    "'é'",
-    "$env",
-    "len(",
-    "all(",
-    "any(",
-    "filter(",
-    "map(",
-    "reduce(",
-    "count(",
-    "sum(",
-    "sortBy(",
-    "groupBy(",
-    "find(",
-    "string(",
-    "int(",
-    "float(",
-    "split(",
-    "replace(",
-    "repeat(",
-    "join(",
-    "toJSON(",
-    "fromJSON(",
-    "date(",
-    "duration(",
-    "now()",
-    "timezone(",
-    "max(",
-    "min(",
-    "mean(",
-    "median(",
-    "first(",
-    "last(",
-    "get(",
-    "take(",
-    "keys(",
-    "values(",
-    "toPairs(",
-    "fromPairs(",
-    "reverse(",
-    "uniq(",
-    "concat(",
-    "flatten(",
-    "sort(",
-    "bitshl(",
-    "bitushr(",
-    "asInt(",
-    "asFloat(",
-    "isNaN(",
-    "default(",
-    "trim(",
-    "upper(",
-    "fromBase64(",
-    "toBase64(",
-    "type(",
-    "abs(",
-    "round(",
-    "1..9",
-    "all(result, # ",
-    "map(1..3, ",
-    ")",
-    ")",
-    ")",
-    "[1, 2]",
-    "{a: 1}",
-    "['a', 'b']",
-    "result.s",
-    "/* c */",
-    "// d\n",
-    "\\",
-    "\"",
-    "'",
-    "@",
-    "é",
-    "\n",
-];
-
-fn soup() -> impl Strategy<Value = String> {
-    proptest::collection::vec(proptest::sample::select(TOKENS), 0..40).prop_map(|tokens| tokens.join(" "))
-}
-
-/// Calls that are well formed, so that more of them reach the evaluation.
-fn call() -> impl Strategy<Value = String> {
-    let leaf = proptest::sample::select(vec![
-        "result",
-        "result.a",
-        "result.s",
-        "result.l",
-        "result.m",
-        "#",
-        "#index",
-        "1",
-        "-7",
-        "2.5",
-        "0",
-        "'a'",
-        "'é,b'",
-        "nil",
-        "true",
-        "[1, 2]",
-        "[]",
-        "{a: 1}",
-        "now()",
-        "duration('1h')",
-        "1..4",
-        "['b', 'a']",
-        "result.none",
-        "(0/0)",
-        "(1/0)",
-    ])
-    .prop_map(str::to_owned);
-    leaf.prop_recursive(5, 40, 3, |inner| {
-        let functions: Vec<&str> =
-            TOKENS.iter().copied().filter(|token| token.ends_with('(') && token.len() > 1).collect();
-        let operators = vec![
-            "+",
-            "-",
-            "*",
-            "/",
-            "%",
-            "**",
-            "==",
-            "!=",
-            "<",
-            ">",
-            "<=",
-            ">=",
-            "&&",
-            "||",
-            "??",
-            "in",
-            "not in",
-            "matches",
-            "contains",
-            "startsWith",
-            "..",
-        ];
-        prop_oneof![
-            (proptest::sample::select(functions), proptest::collection::vec(inner.clone(), 0..4))
-                .prop_map(|(function, arguments)| format!("{function}{})", arguments.join(", "))),
-            (inner.clone(), proptest::sample::select(operators), inner.clone())
-                .prop_map(|(left, operator, right)| format!("({left} {operator} {right})")),
-            (inner.clone(), inner.clone()).prop_map(|(base, index)| format!("({base})[{index}]")),
-            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(base, from, to)| format!("({base})[{from}:{to}]")),
-            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
-            (inner.clone(), inner).prop_map(|(value, body)| format!("(let v = {value}; {body})")),
-        ]
-    })
-}
-
 fn soup_result() -> Value {
     let json = serde_json::json!({"a": 5, "s": "héllo", "l": [3, 1.5, "x", null, [2]], "m": {"k": true}});
     json.into()
@@ -466,7 +237,42 @@ proptest! {
     }
 
     #[test]
+    fn no_typed_expression_panics(source in typed()) {
+        let _ = evaluate(&source, &soup_result(), noon());
+    }
+
+    #[test]
     fn no_text_panics(source in "\\PC{0,60}") {
         let _ = evaluate(&source, &soup_result(), noon());
+    }
+}
+
+/// Some thousand expressions at random, always the same: what they yield here, Go is asked to confirm.
+#[test]
+fn random_expressions_have_the_value_that_go_gives_them() {
+    let input = r#"{"a": 5, "s": "héllo", "l": [3, 1.5, "x", null, [2]], "m": {"k": true}, "n": [4, 2, 9]}"#;
+    let environment = Environment::condition(result(input), noon());
+    let mut runner = TestRunner::deterministic();
+    let sources = prop_oneof![1 => call(), 7 => typed()];
+    let mut recording = String::new();
+    let mut values = 0;
+    for _ in 0..4000 {
+        let source = sources.new_tree(&mut runner).unwrap().current();
+        // Go's clock and zones, the random order of its maps, and its last bit of a power are its own.
+        if ["now(", "zone(", "keys(", "values(", "toPairs(", "**", "\n"].iter().any(|own| source.contains(own)) {
+            continue;
+        }
+        let (printed, outcome) = match evaluate_value(&format!("string({source})"), &environment) {
+            Ok(Value::String(printed)) => (lexer::quote(&printed), "true"),
+            _ => ("''".to_owned(), "error"),
+        };
+        values += usize::from(outcome == "true");
+        writeln!(recording, "string({source}) == {printed}\t{input}\t{outcome}\t").unwrap();
+    }
+    assert!(values > 1000, "{values} expressions have a value");
+    let Some(answers) = oracle::ask("expr", &recording) else { return };
+    for (here, go) in cases(&recording).zip(cases(&answers)) {
+        let go_panics = go.message.starts_with("panic: ");
+        assert!(go_panics || here.outcome == go.outcome, "{}\n    Go: {} {}", here.source, go.outcome, go.message);
     }
 }

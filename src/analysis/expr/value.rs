@@ -363,7 +363,7 @@ impl MapKind {
 /// dropping one can overflow the stack.
 fn deeper<'a>(children: impl Iterator<Item = &'a Value>) -> Result<usize, String> {
     let depth = 1 + children.map(Value::depth).max().unwrap_or(0);
-    if depth > super::MAX_DEPTH {
+    if depth > super::MAX_VALUE_DEPTH {
         return Err(TOO_DEEP.into());
     }
     Ok(depth)
@@ -404,7 +404,7 @@ pub(super) fn print_exponent(float: f64) -> String {
     }
 }
 
-/// Deeper than [`super::MAX_DEPTH`] is cut to nil; serde_json itself refuses documents deeper than 128.
+/// Deeper than [`super::MAX_VALUE_DEPTH`] is cut to nil; serde_json itself refuses documents deeper than 128.
 impl From<&serde_json::Value> for Value {
     fn from(json: &serde_json::Value) -> Self {
         match json {
