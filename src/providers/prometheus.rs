@@ -101,8 +101,11 @@ fn address(settings: &Settings, default: Option<&str>) -> Result<Url, String> {
     Ok(url)
 }
 
+/// The fields of a form.
+type Form = Vec<(&'static str, String)>;
+
 /// The endpoint, and what it is asked.
-fn parameters(settings: &Settings, now: Timestamp) -> Result<(&'static str, Vec<(&'static str, String)>), String> {
+fn parameters(settings: &Settings, now: Timestamp) -> Result<(&'static str, Form), String> {
     if settings.timeout.is_some_and(|seconds| seconds < 0) {
         return Err("prometheus timeout should not be negative".to_owned());
     }

@@ -38,6 +38,7 @@ impl Seen {
 }
 
 type Answers = dyn Fn(&Seen) -> Response + Send + Sync;
+type ServerState = (Arc<Mutex<Vec<Seen>>>, Arc<Answers>);
 
 /// An HTTP server that records what it is asked.
 struct Server {
@@ -50,7 +51,7 @@ impl Server {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let answers: Arc<Answers> = Arc::new(answers);
         let state = (seen.clone(), answers);
-        let serve = |State((seen, answers)): State<(Arc<Mutex<Vec<Seen>>>, Arc<Answers>)>, request: Request| async move {
+        let serve = |State((seen, answers)): State<ServerState>, request: Request| async move {
             let (parts, body) = request.into_parts();
             let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
             let request = Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body };

@@ -545,7 +545,7 @@ fn secrets_are_asked_for_when_needed_and_leave_no_trace() {
         ],
     }));
     let reference = SecretKeyRef { name: "s".into(), key: "k".into() };
-    assert_eq!(secret_refs(bench.world.now, &bench.world.run), [reference.clone()]);
+    assert_eq!(secret_refs(bench.world.now, &bench.world.run), std::slice::from_ref(&reference));
     bench.world.secrets.insert(&reference, Ok("t0ken".into()));
 
     let task = tasks(&bench.world).remove(0);
