@@ -740,3 +740,33 @@ fn scaling_is_annotated() {
     right.annotations.insert(names::DESIRED_REPLICAS.to_owned(), "10".to_owned());
     assert_eq!(admitted.scale(&world, &right, BTreeMap::new()), None);
 }
+
+#[test]
+fn a_weight_waits_for_a_switched_service_to_be_followed() {
+    let mut state = canary_at(0, 2);
+    state.new = 2;
+    state.pods[2] = Pods { spec: 5, available: 5 };
+    state.canary.set(Some(2));
+    assert_eq!(
+        told(&state, &weight(50)),
+        "the weight of the canary stays at 0: ReplicaSet web-h1 has 2 available pods and needs 4 for a weight of 50 \
+         (until 2026-01-01T12:00:03Z)\n",
+        "the superseded canary may still get it"
+    );
+    state.canary.before.clear();
+    assert_eq!(told(&state, &weight(50)), "");
+}
+
+#[test]
+fn services_that_are_switched_together_are_carried_together() {
+    let both = |pods| {
+        let mut state = canary_at(20, 2);
+        state.new = 2;
+        state.pods[2] = Pods { spec: 8, available: pods };
+        let services = [(STABLE, 2), (CANARY, 2)].map(|(name, one)| (name.to_owned(), format!("h{one}")));
+        let proposal = Proposal { services: services.into(), ..Proposal::default() };
+        decide(&state, &proposal).0.services.len()
+    };
+    assert_eq!(both(7), 0, "seven carry 80, and seven carry 20, but not 100");
+    assert_eq!(both(8), 2);
+}
