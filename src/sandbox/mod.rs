@@ -23,6 +23,7 @@ mod state;
 mod status;
 mod strategy;
 mod table;
+pub mod traffic;
 mod watch;
 pub mod workloads;
 mod write;
