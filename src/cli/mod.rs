@@ -4,6 +4,7 @@ mod abort;
 pub mod connect;
 mod controller;
 mod crds;
+mod demo;
 mod get;
 mod lint;
 pub mod manifest;
@@ -50,6 +51,7 @@ commands! {
     Abort(abort::Abort),
     Controller(controller::Controller),
     Crds(crds::Crds),
+    Demo(demo::Demo),
     Get(get::Get),
     Lint(lint::Lint),
     Pause(pause::Pause),

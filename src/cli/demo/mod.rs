@@ -1,0 +1,157 @@
+//! `tidegate demo`: a good release goes out, a bad one rolls itself back, on a cluster in memory.
+
+mod rolling;
+mod stage;
+mod view;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::clock::Clock;
+use crate::controller::{self, settings::Settings};
+use stage::Stage;
+use view::View;
+
+/// Requests that users send in a second.
+const RATE: f64 = 200.0;
+/// The share of requests that fails in the bad release.
+const BAD: f64 = 0.1;
+/// What each release runs.
+const VERSIONS: [&str; 3] = ["shop/web-app:v1", "shop/web-app:v2", "shop/web-app:v3"];
+/// How long a release may take before the demo gives up: several times what it takes.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long the demo goes on after the end of a release, so that the calm after it can be seen.
+const CALM: Duration = Duration::from_secs(2);
+/// Between two pictures.
+const FRAME: Duration = Duration::from_millis(250);
+
+/// Watch a good release go out and a bad one roll itself back; needs nothing but this binary
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Print lines instead of a live view, as when the output is not a terminal
+    #[arg(long)]
+    plain: bool,
+}
+
+/// What users noticed of a release.
+struct Outcome {
+    requests: u64,
+    failures: u64,
+    /// From the change of the image to the end of the release.
+    took: SignedDuration,
+}
+
+impl Demo {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let live = !self.plain && std::io::stdout().is_terminal();
+        let color = live && std::env::var_os("NO_COLOR").is_none();
+        let clock = Clock::system();
+        let stage = Stage::set(clock.clone()).await?;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let controller = tokio::spawn(controller::run(
+            stage.cluster.client("default"),
+            clock.clone(),
+            Settings::default(),
+            async move { drop(stopped.await) },
+        ));
+
+        let mut view = View::new(live, color, clock.now());
+        view.say("A cluster in memory: 10 pods of v1 behind ingress-nginx, 200 requests a second, Prometheus watching.");
+        play(&stage, &mut view, Stage::is_healthy).await.context("the first version did not get ready")?;
+        stage.send(RATE);
+        calm(&stage, &mut view).await;
+
+        view.say("Release v2. It is a good one.");
+        let good = release(&stage, &mut view, VERSIONS[1], Stage::is_healthy).await?;
+        view.say(&format!("v2 is out after {}.", seconds(good.took)));
+
+        stage.misbehave(VERSIONS[2], BAD);
+        view.say("Release v3. It fails one request in ten, and nobody knows yet.");
+        let bad = release(&stage, &mut view, VERSIONS[2], Stage::is_rolled_back).await?;
+        view.say(&format!("v3 is rolled back after {}. Nobody had to do anything.", seconds(bad.took)));
+        let verdict = stage.verdict().unwrap_or_default();
+
+        view.close();
+        let _ = stop.send(());
+        controller.await??;
+        let rolling = tokio::task::spawn_blocking(move || rolling::failures(bad.took)).await??;
+        println!("{}", summary(&good, &bad, &verdict, rolling));
+        Ok(if good.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Changes the image and watches until the release has ended.
+async fn release(
+    stage: &Stage,
+    view: &mut View,
+    image: &str,
+    ended: fn(&Stage) -> bool,
+) -> anyhow::Result<Outcome> {
+    let began = stage.clock.now();
+    stage.set_image(image)?;
+    // The controller has not seen the new image yet: what holds now is about the old one.
+    play(stage, view, |stage| !Stage::is_healthy(stage)).await?;
+    play(stage, view, ended).await.with_context(|| format!("the release of {image} did not end"))?;
+    let took = stage.clock.now().duration_since(began);
+    calm(stage, view).await;
+    let counts = stage.counts(began, stage.clock.now());
+    Ok(Outcome { requests: counts.requests(), failures: counts.failures(), took })
+}
+
+/// Draws until the condition holds.
+async fn play(stage: &Stage, view: &mut View, holds: impl Fn(&Stage) -> bool) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !holds(stage) {
+        if tokio::time::Instant::now() > deadline {
+            bail!("nothing happened for {} s: {}", LIMIT.as_secs(), stage.phase());
+        }
+        view.draw(&stage.picture());
+        tokio::time::sleep(FRAME).await;
+    }
+    view.draw(&stage.picture());
+    Ok(())
+}
+
+async fn calm(stage: &Stage, view: &mut View) {
+    let until = tokio::time::Instant::now() + CALM;
+    while tokio::time::Instant::now() < until {
+        view.draw(&stage.picture());
+        tokio::time::sleep(FRAME).await;
+    }
+}
+
+fn seconds(duration: SignedDuration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn summary(good: &Outcome, bad: &Outcome, verdict: &str, rolling: u64) -> String {
+    let per_minute = (RATE * 60.0 * BAD).round();
+    format!(
+        "\n\
+         Good release (v2)   {good_requests:>6} requests, {good_failures} failed, out after {good_took}\n\
+         Bad release (v3)    {bad_requests:>6} requests, {bad_failures} failed, rolled back after {bad_took}\n\
+         Why                 {verdict}\n\
+         A rolling update    would have failed {rolling} requests in these {bad_took}, and {per_minute} more every minute until\n\
+         {empty:20}somebody had noticed (simulated: the same pods, the same load, no steps and no analysis)\n\
+         \n\
+         Try it yourself:    tidegate sandbox            a cluster in memory for kubectl; docs/getting-started.md goes on\n\
+         {empty:20}tidegate lint -f FILE       what is wrong with your own manifests\n\
+         {empty:20}make demo-cluster           the same on a real API server, gateway and Prometheus",
+        good_requests = good.requests,
+        good_failures = good.failures,
+        good_took = seconds(good.took),
+        bad_requests = bad.requests,
+        bad_failures = bad.failures,
+        bad_took = seconds(bad.took),
+        empty = "",
+    )
+}
+
+/// A second before an instant.
+fn before(now: Timestamp) -> Timestamp {
+    now - SignedDuration::from_secs(2)
+}
