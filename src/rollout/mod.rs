@@ -5,6 +5,7 @@ mod canary;
 mod conditions;
 pub mod decide;
 mod draft;
+mod duration;
 mod events;
 pub mod guard;
 mod pauses;
@@ -16,9 +17,9 @@ mod scene;
 mod services;
 mod status;
 mod steps;
-mod traffic;
 #[cfg(test)]
 mod tests;
+mod traffic;
 pub mod world;
 
 pub use decide::decide;
