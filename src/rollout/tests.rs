@@ -600,6 +600,72 @@ fn a_skipped_step_is_skipped() {
     assert_eq!((sim.status().phase.as_str(), sim.status().current_step_index), ("Paused", Some(3)));
 }
 
+#[test]
+fn set_canary_scale_sizes_the_canary_apart_from_its_weight() {
+    let steps = json!({"steps": [
+        {"setCanaryScale": {"replicas": 3}}, {"pause": {}}, {"setWeight": 20}, {"pause": {}},
+        {"setCanaryScale": {"matchTrafficWeight": true}}, {"pause": {}},
+    ]});
+    let mut sim = running(Sim::routed(steps, 5));
+    sim.image("web:v2");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        sim.run(30);
+        seen.push((sim.status().current_step_index, sim.set("web:v2").replicas, sim.weight()));
+        sim.patch("a user promotes", |status| status.pause_conditions.clear());
+    }
+    assert_eq!(seen, [(Some(1), 3, 0), (Some(3), 3, 20), (Some(5), 1, 20)]);
+    sim.run(90);
+    expect!(sim, "set_canary_scale");
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+/// Stable has never been available: the fix must get through, and be the one that is kept.
+#[test]
+fn a_bad_stable_version_is_replaced_by_a_good_one() {
+    for mut sim in [Sim::new(basic_steps(), 4), Sim::routed(basic_steps(), 4)] {
+        sim.broken = Some("web:v1");
+        sim.run(20);
+        assert_eq!(sim.status().phase, "Progressing");
+        sim.image("web:v2");
+        sim.run(180);
+        assert_eq!((sim.status().phase.as_str(), sim.status().message.as_str()), ("Healthy", ""));
+        assert_eq!(sim.status().stable_rs, sim.set("web:v2").hash());
+    }
+}
+
+#[test]
+fn delays_before_old_pods_go_are_the_users() {
+    for (field, seconds, left) in
+        [("abortScaleDownDelaySeconds", 100, [3, 3, 0]), ("abortScaleDownDelaySeconds", 0, [0, 0, 0])]
+    {
+        let mut strategy = basic_steps();
+        strategy[field] = seconds.into();
+        let mut sim = running(Sim::routed(strategy, 5));
+        sim.image("web:v2");
+        sim.run(22);
+        sim.patch("a user aborts", |status| status.abort = true);
+        let pods = [20, 70, 20].map(|seconds| {
+            sim.run(seconds);
+            sim.set("web:v2").replicas
+        });
+        assert_eq!(pods, left, "{field}: {seconds}");
+    }
+    for (seconds, left) in [(100, [5, 5, 0]), (0, [0, 0, 0])] {
+        let mut strategy = basic_steps();
+        strategy["scaleDownDelaySeconds"] = seconds.into();
+        let mut sim = running(Sim::routed(strategy, 5));
+        sim.image("web:v2");
+        sim.run(35);
+        assert_eq!(sim.status().phase, "Healthy");
+        let pods = [20, 70, 20].map(|seconds| {
+            sim.run(seconds);
+            sim.set("web:v1").replicas
+        });
+        assert_eq!(pods, left, "scaleDownDelaySeconds: {seconds}");
+    }
+}
+
 /// Whatever users, pods and gateways do, in whatever order, and however often the controller dies: decisions settle, and
 /// traffic finds pods.
 #[test]
