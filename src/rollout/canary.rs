@@ -1,6 +1,8 @@
 //! The canary strategy: what it would like the cluster to look like now, and what of it is done.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -18,7 +20,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{analysis_runs, events, pauses, revision, services};
+use super::{World, analysis_runs, events, pauses, revision, services};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,8 @@ pub(super) fn pass(
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
-    let admitted = admit(scene, draft, routing, weight, !halted, &sizes);
+    let proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
+    let admitted = admit(scene, draft, routing, proposal);
     services::switch(scene, draft, &admitted.services);
     traffic::route(scene, draft, routing, &admitted.splits);
 
@@ -74,7 +77,8 @@ pub(super) fn pass(
     if reach == Reach::Back || draft.status.abort {
         return;
     }
-    let weight_made = routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
+    let weight_made =
+        services::canary_is_selected(scene) && routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
     if let Some(reason) = promotion(scene, &draft.status, weight_made) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
@@ -84,6 +88,10 @@ pub(super) fn pass(
 
 /// Whether sizes and steps stay as they are. A way back to stable is never halted.
 fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
+    if scene.rollout.spec.desired_replicas() < 0 {
+        // Refused, and no size to compute with. Traffic moves all the same.
+        return true;
+    }
     let going_back = status.abort
         || scene.revisions.is_fully_promoted()
             && scene.revisions.others.iter().any(|other| other.replicas > 0 && scale_down::deadline(other).is_none());
@@ -107,10 +115,11 @@ fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, fact
         draft.because(action.to_string());
         draft.act(action, None);
     }
+    let number = scene.revisions.number();
     if reach == Reach::Back {
+        draft.events.extend(facts.skip.map(events::skip_steps));
         return;
     }
-    let number = scene.revisions.number();
     if let Some(action) = revision::annotate_rollout(scene.world, &scene.revisions) {
         draft.act(action, Some(events::updated(number)));
     }
@@ -118,6 +127,7 @@ fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, fact
         draft.because(action.to_string());
         draft.act(action, None);
     }
+    draft.events.extend(facts.skip.map(events::skip_steps));
     let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
     if facts.started_over && !scene.is_promoted(&draft.status) && !conditions::says_not_completed(&draft.status) {
         draft.event(events::not_completed(number, &scene.revisions.hash));
@@ -232,22 +242,31 @@ fn reached(scene: &Scene<'_>, new: i32, stable: Option<&ReplicaSet>, stable_size
     new_reached && stable_reached
 }
 
-/// Asks the guard for what is safe, and says what has to wait.
-fn admit(
+/// What the strategy wants now; without sizes while it is halted.
+fn propose(
     scene: &Scene<'_>,
-    draft: &mut Draft<'_>,
+    draft: &Draft<'_>,
     routing: &Routing<'_>,
     weight: i32,
-    scaling: bool,
-    sizes: &Sizes,
-) -> Admitted {
-    let proposal = Proposal {
-        replicas: if scaling { sizes.wishes.replicas.clone() } else { BTreeMap::new() },
-        delete: revision::beyond_history(scene.world, &scene.revisions).into_iter().collect(),
+    reach: Reach,
+    wishes: Option<&Wishes>,
+) -> Proposal {
+    let delete = match reach {
+        Reach::Forward => revision::beyond_history(scene.world, &scene.revisions).into_iter().collect(),
+        Reach::Back => BTreeSet::new(),
+    };
+    Proposal {
+        replicas: wishes.map_or(BTreeMap::new(), |wishes| wishes.replicas.clone()),
+        delete,
         split: routing.split(weight),
         services: services::wanted(scene, &draft.status),
-    };
-    let admitted = guard::admit(scene.world, &scene.revisions, &routing.traffic, proposal);
+    }
+}
+
+/// Asks the guard for what is safe, and says what has to wait.
+fn admit(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, proposal: Proposal) -> Admitted {
+    let decided = as_decided(scene, &draft.status);
+    let admitted = guard::admit(&decided, &scene.revisions, &routing.traffic, proposal);
     for hold in &admitted.holds {
         draft.wait(hold.to_string());
     }
@@ -255,6 +274,17 @@ fn admit(
         draft.wake_at(wake);
     }
     admitted
+}
+
+/// The World with what this decision has made of it so far: the guard is to know of an abort that has just been decided.
+fn as_decided<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Cow<'a, World> {
+    let of = |status: &RolloutStatus| (status.abort, status.promote_full, status.current_step_index);
+    if of(status) == of(scene.observed) {
+        return Cow::Borrowed(scene.world);
+    }
+    let mut world = scene.world.clone();
+    Arc::make_mut(&mut world.rollout).status = Some(status.clone());
+    Cow::Owned(world)
 }
 
 /// Scales what may be scaled: stable, new, the others.
@@ -270,6 +300,10 @@ fn scale(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &Admitted, wishes: 
             continue;
         };
         let Action::Scale { from, to, .. } = action else { continue };
+        if from == to {
+            draft.act(action, None);
+            continue;
+        }
         draft.because(format!("scale {} from {from} to {to}", set.name));
         if let Some(failure) = draft.failure(action.object(), FailedAction::Scale) {
             draft.event(events::update_failed(&set.name, &failure.error));

@@ -80,6 +80,8 @@ pub(super) struct Facts {
     pub create_error: Option<String>,
     /// Whether an update began with this decision.
     pub started_over: bool,
+    /// Why this update needs no steps.
+    pub skip: Option<&'static str>,
 }
 
 /// Brings the conditions in line with the rest of the status, which must be final by now.
@@ -239,11 +241,9 @@ fn wake_for_deadline(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     if !deadline_applies(scene, &draft.status) {
         return;
     }
-    let progressing = find(&draft.status, PROGRESSING);
-    if let Some(deadline) = progressing.and_then(|condition| deadline(scene, condition)) {
-        if deadline > scene.world.now {
-            draft.wake_at(deadline);
-        }
+    let deadline = find(&draft.status, PROGRESSING).and_then(|condition| deadline(scene, condition));
+    if let Some(deadline) = deadline.filter(|deadline| *deadline > scene.world.now) {
+        draft.wake_at(deadline);
     }
 }
 

@@ -11,7 +11,7 @@ use super::conditions::{self, Facts};
 use super::draft::Draft;
 use super::scene::Scene;
 use super::traffic::Routing;
-use super::{World, analysis_runs, events, pauses, references, revision, status};
+use super::{World, analysis_runs, duration, events, pauses, references, revision, status};
 
 /// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
 const INVALID_RETRY_SECONDS: i64 = 20;
@@ -48,8 +48,7 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     let aborted_before = observed.abort && observed.aborted_at.is_some();
     let create_error = create_error(&scene, &draft);
     if scene.starts_over() && create_error.is_none() && (invalid.is_none() || undoes) {
-        start_over(&scene, &mut draft);
-        facts.started_over = true;
+        start_over(&scene, &mut draft, &mut facts);
     } else {
         take_requests(&scene, &mut draft, &mut facts);
     }
@@ -66,6 +65,9 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
         let aborting = draft.status.abort && !aborted_before;
         canary::pass(&scene, &mut draft, &routing, reach, aborting, &mut facts);
         pauses::settle(&mut draft);
+    }
+    if reach == Reach::Forward {
+        duration::track(&scene, &mut draft);
     }
     if runs || facts.create_error.is_some() {
         conditions::update(&scene, &mut draft, &facts);
@@ -107,7 +109,8 @@ fn create_error<'a>(scene: &Scene<'a>, draft: &Draft<'a>) -> Option<&'a str> {
 }
 
 /// Begins the update to another template, or with other steps.
-fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>) {
+fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
+    facts.started_over = true;
     let another = draft.status.current_pod_hash != scene.revisions.hash;
     draft.because(if another { format!("update to {}", scene.revisions.hash) } else { "the steps changed".to_owned() });
     draft.status.current_pod_hash.clone_from(&scene.revisions.hash);
@@ -128,16 +131,17 @@ fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     } else {
         None
     };
-    if let Some(why) = skip {
+    if skip.is_some() {
         draft.status.current_step_index = scene.end();
-        if another && scene.end().is_some() {
-            draft.event(events::skip_steps(why));
-        }
+        facts.skip = skip.filter(|_| another && scene.end().is_some());
     }
 }
 
 /// What users, analysis and deadlines ask of the update that is under way.
 fn take_requests(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
+    if draft.status.current_step_index > scene.end() {
+        draft.status.current_step_index = scene.end();
+    }
     if scene.is_promoted(&draft.status) {
         // There is nothing to go back from.
         draft.status.abort = false;

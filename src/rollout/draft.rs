@@ -93,16 +93,10 @@ impl<'a> Draft<'a> {
             .map(|(key, value)| value.as_ref().map_or(format!("{key} removed"), |value| format!("{key}={value}")))
             .collect();
         let patch = json!({ "metadata": { "annotations": changed } });
-        self.act(Action::MergePatch { object: self.basis(replica_set), patch, what: what.join(", ") }, None);
-    }
-
-    /// A ReplicaSet as it was observed.
-    pub fn basis(&self, replica_set: &ReplicaSet) -> Basis {
-        Basis {
-            object: self.object(REPLICA_SET, &replica_set.name),
-            uid: replica_set.uid.clone(),
-            resource_version: Some(replica_set.resource_version.clone()),
-        }
+        // Nothing stands on these but our own later decisions, so no resourceVersion: the status changes all the time.
+        let reference = self.object(REPLICA_SET, &replica_set.name);
+        let object = Basis { object: reference, uid: replica_set.uid.clone(), resource_version: None };
+        self.act(Action::MergePatch { object, patch, what: what.join(", ") }, None);
     }
 
     /// An object in the Rollout's namespace.

@@ -5,6 +5,7 @@ mod canary;
 mod conditions;
 pub mod decide;
 mod draft;
+mod duration;
 mod events;
 pub mod guard;
 mod pauses;

@@ -48,13 +48,11 @@ fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {
 fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
     let at = FieldPath::new("spec.strategy.canary");
     let steps = scene.canary.steps.iter().enumerate().filter_map(|(index, step)| {
-        Some((step.analysis.as_ref()?, Purpose::Gate, at.child("steps").index(index).child("analysis")))
+        let path = at.child("steps").index(index).child("analysis");
+        Some((step.analysis.as_ref()?, Purpose::Gate, path))
     });
-    let background = scene
-        .canary
-        .analysis
-        .iter()
-        .map(|background| (&background.analysis, Purpose::Background, at.child("analysis")));
+    let background = scene.canary.analysis.iter();
+    let background = background.map(|background| (&background.analysis, Purpose::Background, at.child("analysis")));
     let source = Source {
         rollout: scene.rollout,
         stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),

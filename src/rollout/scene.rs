@@ -31,9 +31,6 @@ impl<'a> Scene<'a> {
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
-        // A negative number is refused, but an abort goes on: then what stable has is what is wanted.
-        let present = || revisions.stable.map_or(0, |stable| stable.replicas);
-        let replicas = Some(rollout.spec.desired_replicas()).filter(|replicas| *replicas >= 0).unwrap_or_else(present);
         Some(Self {
             world,
             rollout,
@@ -41,7 +38,7 @@ impl<'a> Scene<'a> {
             observed,
             desired,
             revisions,
-            replicas,
+            replicas: rollout.spec.desired_replicas(),
             step_hash: step_hash(&canary.steps),
         })
     }

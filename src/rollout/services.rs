@@ -26,7 +26,8 @@ pub(super) fn wanted(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<Stri
             let service = &scene.world.services.get(name)?.object;
             let replica_set = replica_set?;
             let differs = selected(service) != replica_set.hash();
-            let allowed = unconditionally || can_serve(service, replica_set);
+            // Where nothing is to run, nothing is to be served, and old pods must not be kept for the Service's sake.
+            let allowed = unconditionally || scene.replicas == 0 || can_serve(service, replica_set);
             (differs && allowed).then(|| (name.to_owned(), replica_set.hash().to_owned()))
         })
         .collect()
@@ -45,6 +46,13 @@ fn can_serve(service: &Service, replica_set: &ReplicaSet) -> bool {
 /// The hash that a Service selects; empty when it selects none.
 pub(super) fn selected(service: &Service) -> &str {
     service.selector.get(POD_TEMPLATE_HASH).map_or("", String::as_str)
+}
+
+/// Whether the canary's weight goes to the new version; true where there is no weight.
+pub(super) fn canary_is_selected(scene: &Scene<'_>) -> bool {
+    let selects = |service: &Service| selected(service) == scene.revisions.hash;
+    let service = scene.world.services.get(scene.canary.canary_service());
+    !scene.routes_traffic() || service.is_none_or(|service| selects(&service.object))
 }
 
 /// Switches the Services that may be switched.

@@ -62,6 +62,29 @@ fn update_by_traffic() {
 }
 
 #[test]
+fn update_by_pods_behind_services() {
+    let mut sim = running(Sim::served(basic_steps(), 4));
+    sim.image("web:v2");
+    sim.run(22);
+    sim.patch("a user aborts", |status| status.abort = true);
+    sim.run(30);
+    sim.patch("a user retries", |status| status.abort = false);
+    sim.run(90);
+    expect!(sim, "update_by_pods_behind_services");
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn update_by_ingress() {
+    let mut sim = Sim::ingress(basic_steps(), 2);
+    sim.run(20);
+    sim.image("web:v2");
+    sim.run(120);
+    expect!(sim, "update_by_ingress");
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
 fn first_deploy_by_traffic() {
     let mut sim = Sim::routed(basic_steps(), 2);
     sim.run(20);
@@ -337,4 +360,386 @@ fn an_autoscaler_changes_the_size_in_flight() {
     sim.run(120);
     expect!(sim, "autoscaled");
     assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn durations_tell_how_an_update_ended() {
+    let ending = |sim: &Sim| sim.status().duration.clone().unwrap();
+    let mut sim = running(Sim::routed(json!({"steps": [{"setWeight": 20}, {"pause": {}}]}), 2));
+    assert_eq!(ending(&sim).completion_status, "Promoted");
+    sim.image("web:v2");
+    sim.run(65);
+    assert_eq!(ending(&sim).completion_status, "");
+    sim.patch("a user promotes", |status| status.pause_conditions.clear());
+    sim.run(60);
+    assert_eq!(ending(&sim).completion_status, "Promoted");
+    assert_eq!(ending(&sim).total_manual_pause_duration_seconds, Some(60));
+    sim.image("web:v3");
+    sim.run(20);
+    sim.patch("a user aborts", |status| status.abort = true);
+    sim.run(60);
+    assert_eq!(ending(&sim).completion_status, "Aborted");
+    sim.patch("a user retries", |status| status.abort = false);
+    sim.run(20);
+    assert_eq!(ending(&sim).completion_status, "");
+    sim.image("web:v2");
+    sim.run(20);
+    assert_eq!(ending(&sim).completion_status, "FastRolledBack");
+    sim.image("web:v4");
+    sim.run(20);
+    sim.patch("a user promotes fully", |status| status.promote_full = true);
+    sim.run(60);
+    assert_eq!(ending(&sim).completion_status, "FastPromoted");
+}
+
+/// The spec is broken, Services or the route are gone: an update goes no further, but it goes back.
+#[test]
+fn nothing_stops_an_abort() {
+    type Break = (&'static str, fn(&mut Sim), &'static str);
+    let broken: [Break; 5] = [
+        ("canary_service", |sim| _ = sim.world.services.remove("canary"), "service \"canary\" not found"),
+        ("stable_service", |sim| _ = sim.world.services.remove("stable"), "service \"stable\" not found"),
+        ("negative_replicas", |sim| sim.edit("replicas become -1", |it| it.spec.replicas = Some(-1)), "spec.replicas"),
+        (
+            "new_kind_of_step",
+            |sim| {
+                sim.edit("a step that is not supported yet", |it| {
+                    let steps = &mut it.spec.strategy.canary.as_mut().unwrap().steps;
+                    steps.push(serde_json::from_value(json!({"plugin": {"name": "a/b"}})).unwrap());
+                });
+            },
+            "does not act upon this field yet",
+        ),
+        (
+            "invalid_template",
+            |sim| {
+                sim.edit("a template without containers", |it| {
+                    it.spec.template = Some(json!({"metadata": {"labels": {"app": "web"}}, "spec": {}}).into());
+                });
+            },
+            "spec.template",
+        ),
+    ];
+    for (name, break_it, message) in broken {
+        let mut sim = running(Sim::routed(basic_steps(), 5));
+        sim.image("web:v2");
+        sim.run(22);
+        assert_eq!(sim.weight(), 50);
+        sim.note(name);
+        break_it(&mut sim);
+        sim.run(30);
+        assert_eq!(sim.weight(), 50, "{name}: nothing goes on and nothing goes back by itself");
+        assert_eq!(sim.status().phase, "Degraded", "{name}");
+        assert!(sim.status().message.starts_with("InvalidSpec: The Rollout \"web\" is invalid: "));
+        assert!(sim.status().message.contains(message), "{name}: {}", sim.status().message);
+        sim.patch("a user aborts", |status| status.abort = true);
+        sim.settle();
+        // Without its Service, stable can take no more than it has.
+        assert_eq!(sim.weight(), if name == "stable_service" { 50 } else { 0 }, "{name}");
+        assert!(sim.status().aborted_at.is_some());
+        sim.run(60);
+        assert_eq!(sim.set("web:v1").replicas, 5, "{name}");
+        if name == "canary_service" {
+            expect!(sim, "abort_without_canary_service");
+        }
+    }
+}
+
+#[test]
+fn an_abort_without_a_route_waits_for_it() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.image("web:v2");
+    sim.run(22);
+    let routes = std::mem::take(&mut sim.world.routes);
+    sim.patch("the route is gone, and a user aborts", |status| status.abort = true);
+    sim.run(120);
+    assert_eq!(sim.set("web:v2").replicas, 0, "neither Service selects its pods any more");
+    sim.note("the route is back");
+    sim.world.routes = routes;
+    sim.run(120);
+    expect!(sim, "abort_without_route");
+    assert_eq!(sim.weight(), 0);
+    assert_eq!(sim.set("web:v2").replicas, 0);
+}
+
+#[test]
+fn undo_works_with_a_broken_spec() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.image("web:v2");
+    sim.run(22);
+    sim.world.services.remove("canary");
+    sim.image("web:v1");
+    sim.settle();
+    assert_eq!(sim.weight(), 0);
+    sim.run(90);
+    expect!(sim, "undo_without_canary_service");
+    assert_eq!(sim.set("web:v2").replicas, 0);
+    assert_eq!(sim.status().phase, "Degraded");
+}
+
+#[test]
+fn spec_paused_does_not_stop_an_abort() {
+    let mut sim = running(Sim::new(basic_steps(), 5));
+    sim.image("web:v2");
+    sim.run(22);
+    sim.edit("a user pauses", |rollout| rollout.spec.paused = true);
+    sim.patch("and aborts", |status| status.abort = true);
+    sim.run(30);
+    assert_eq!((sim.set("web:v1").replicas, sim.set("web:v2").replicas), (5, 0));
+}
+
+#[test]
+fn a_gateway_that_refuses_holds_the_step() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.refuses = true;
+    sim.image("web:v2");
+    sim.run(60);
+    assert_eq!(sim.status().current_step_index, Some(0));
+    assert_eq!(sim.status().canary.weights.as_ref().unwrap().verified, Some(false));
+    assert!(sim.status().message.contains("gateway public refuses HTTPRoute shop/web"), "{}", sim.status().message);
+    sim.note("the gateway takes it");
+    sim.refuses = false;
+    sim.settle();
+    assert_eq!(sim.status().canary.weights.as_ref().unwrap().verified, Some(true));
+    assert_eq!(sim.status().phase, "Paused");
+    sim.run(5);
+    expect!(sim, "gateway_refuses");
+}
+
+#[test]
+fn what_failed_is_told_and_not_recorded() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.image("web:v2");
+    let name = format!("web-{}", sim.world.rollout.spec.template.as_ref().unwrap().hash(None));
+    let object = crate::api::resource::ObjectRef::new(crate::api::resource::REPLICA_SET, "shop", name);
+    let quota = "exceeded quota".to_owned();
+    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota }];
+    sim.once();
+    sim.world.failures.clear();
+    sim.run(4);
+    sim.world.now += jiff::SignedDuration::from_secs(1);
+    let route = crate::api::resource::ObjectRef::new(crate::api::resource::HTTP_ROUTE, "shop", "web");
+    let denied = "denied by a webhook".to_owned();
+    sim.world.failures = vec![Failure { object: route, action: FailedAction::Patch, error: denied }];
+    sim.once();
+    assert_eq!(sim.status().canary.weights.as_ref().unwrap().canary.weight, 0);
+    sim.world.failures.clear();
+    sim.run(5);
+    expect!(sim, "failures");
+}
+
+/// A paused canary as Argo Rollouts 1.8 leaves it: hashes that nobody can compute today, conditions in its order.
+#[test]
+fn a_takeover_writes_nothing_but_what_argo_does_not_know() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.image("web:v2");
+    sim.run(12);
+    for (from, to) in
+        [(sim.set("web:v1").hash().to_owned(), "6d5f7c9b4f"), (sim.set("web:v2").hash().to_owned(), "7b8c9d6f5d")]
+    {
+        sim.relabel(&from, to);
+    }
+    let step_hash = sim.status().current_step_hash.clone();
+    let condition = |type_: &str, status: &str, reason: &str, message: &str| {
+        json!({"type": type_, "status": status, "reason": reason, "message": message,
+            "lastUpdateTime": "2026-01-01T00:00:26Z", "lastTransitionTime": "2026-01-01T00:00:26Z"})
+    };
+    let argo = json!({
+        "HPAReplicas": 6, "availableReplicas": 6, "blueGreen": {}, "canary": {"weights": {
+            "canary": {"podTemplateHash": "7b8c9d6f5d", "serviceName": "canary", "weight": 20},
+            "stable": {"podTemplateHash": "6d5f7c9b4f", "serviceName": "stable", "weight": 80}}},
+        "conditions": [
+            condition("Available", "True", "AvailableReason", "Rollout has minimum availability"),
+            condition("Healthy", "False", "RolloutHealthy", "Rollout is not healthy"),
+            condition("Completed", "False", "RolloutCompleted", "RolloutCompleted"),
+            condition("Progressing", "Unknown", "RolloutPaused", "Rollout is paused"),
+            condition("Paused", "True", "RolloutPaused", "Rollout is paused"),
+        ],
+        "controllerPause": true, "currentPodHash": "7b8c9d6f5d", "currentStepHash": step_hash, "currentStepIndex": 1,
+        "message": "CanaryPauseStep", "observedGeneration": "2", "phase": "Paused",
+        "pauseConditions": [{"reason": "CanaryPauseStep", "startTime": "2026-01-01T00:00:25Z"}],
+        "readyReplicas": 6, "replicas": 6, "selector": "app=web", "stableRS": "6d5f7c9b4f", "updatedReplicas": 1,
+    });
+    sim.patch("another controller takes over", |status| *status = serde_json::from_value(argo.clone()).unwrap());
+    let plan = super::decide(&sim.world);
+    assert_eq!((plan.actions, plan.events), (vec![], vec![]));
+    let mut status = serde_json::to_value(plan.status).unwrap();
+    assert_eq!(status.as_object_mut().unwrap().remove("duration").unwrap()["completionStatus"], Value::Null);
+    assert_eq!(status, argo);
+    sim.run(120);
+    assert_eq!(sim.status().phase, "Healthy");
+    assert_eq!(sim.status().stable_rs, "7b8c9d6f5d");
+}
+
+#[test]
+fn old_revisions_are_forgotten_beyond_the_limit() {
+    let mut sim = running(Sim::new(json!({}), 1));
+    sim.edit("two old revisions are kept", |rollout| rollout.spec.revision_history_limit = Some(2));
+    for version in 2..6 {
+        sim.image(&format!("web:v{version}"));
+        sim.run(60);
+        assert_eq!(sim.status().phase, "Healthy");
+    }
+    assert_eq!(sim.world.replica_sets.len(), 3);
+}
+
+#[test]
+fn a_skipped_step_is_skipped() {
+    let mut sim =
+        running(Sim::routed(json!({"steps": [{"setWeight": 20}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}]}), 5));
+    sim.image("web:v2");
+    sim.run(20);
+    sim.patch("a user goes to step 3", |status| {
+        status.pause_conditions.clear();
+        status.controller_pause = false;
+        status.current_step_index = Some(3);
+    });
+    sim.run(30);
+    expect!(sim, "skip");
+    assert_eq!(sim.weight(), 60);
+    assert_eq!((sim.status().phase.as_str(), sim.status().current_step_index), ("Paused", Some(3)));
+}
+
+#[test]
+fn set_canary_scale_sizes_the_canary_apart_from_its_weight() {
+    let steps = json!({"steps": [
+        {"setCanaryScale": {"replicas": 3}}, {"pause": {}}, {"setWeight": 20}, {"pause": {}},
+        {"setCanaryScale": {"matchTrafficWeight": true}}, {"pause": {}},
+    ]});
+    let mut sim = running(Sim::routed(steps, 5));
+    sim.image("web:v2");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        sim.run(30);
+        seen.push((sim.status().current_step_index, sim.set("web:v2").replicas, sim.weight()));
+        sim.patch("a user promotes", |status| status.pause_conditions.clear());
+    }
+    assert_eq!(seen, [(Some(1), 3, 0), (Some(3), 3, 20), (Some(5), 1, 20)]);
+    sim.run(90);
+    expect!(sim, "set_canary_scale");
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+/// Stable has never been available: the fix must get through, and be the one that is kept.
+#[test]
+fn a_bad_stable_version_is_replaced_by_a_good_one() {
+    for mut sim in [Sim::new(basic_steps(), 4), Sim::routed(basic_steps(), 4)] {
+        sim.broken = Some("web:v1");
+        sim.run(20);
+        assert_eq!(sim.status().phase, "Progressing");
+        sim.image("web:v2");
+        sim.run(180);
+        assert_eq!((sim.status().phase.as_str(), sim.status().message.as_str()), ("Healthy", ""));
+        assert_eq!(sim.status().stable_rs, sim.set("web:v2").hash());
+    }
+}
+
+#[test]
+fn delays_before_old_pods_go_are_the_users() {
+    for (field, seconds, left) in
+        [("abortScaleDownDelaySeconds", 100, [3, 3, 0]), ("abortScaleDownDelaySeconds", 0, [0, 0, 0])]
+    {
+        let mut strategy = basic_steps();
+        strategy[field] = seconds.into();
+        let mut sim = running(Sim::routed(strategy, 5));
+        sim.image("web:v2");
+        sim.run(22);
+        sim.patch("a user aborts", |status| status.abort = true);
+        let pods = [20, 70, 20].map(|seconds| {
+            sim.run(seconds);
+            sim.set("web:v2").replicas
+        });
+        assert_eq!(pods, left, "{field}: {seconds}");
+    }
+    for (seconds, left) in [(100, [5, 5, 0]), (0, [0, 0, 0])] {
+        let mut strategy = basic_steps();
+        strategy["scaleDownDelaySeconds"] = seconds.into();
+        let mut sim = running(Sim::routed(strategy, 5));
+        sim.image("web:v2");
+        sim.run(35);
+        assert_eq!(sim.status().phase, "Healthy");
+        let pods = [20, 70, 20].map(|seconds| {
+            sim.run(seconds);
+            sim.set("web:v1").replicas
+        });
+        assert_eq!(pods, left, "scaleDownDelaySeconds: {seconds}");
+    }
+}
+
+/// Whatever users, pods and gateways do, in whatever order, and however often the controller dies: decisions settle, and
+/// traffic finds pods.
+#[test]
+fn random_lives_settle_and_serve() {
+    for seed in 0..40 {
+        let mut sim = random_life(seed);
+        sim.world.failures.clear();
+        sim.broken = None;
+        sim.refuses = false;
+        sim.patch("the end of all faults", |status| {
+            status.abort = false;
+            status.pause_conditions.clear();
+        });
+        sim.edit("nothing is paused", |rollout| rollout.spec.paused = false);
+        sim.image("web:v9");
+        sim.run(30);
+        sim.patch("promoted", |status| status.promote_full = true);
+        sim.run(200);
+        assert_eq!(sim.status().phase, "Healthy", "seed {seed}: {}", sim.status().message);
+        assert_eq!(sim.status().stable_rs, sim.set("web:v9").hash(), "seed {seed}");
+        let others = sim.world.replica_sets.iter().filter(|set| set.hash() != sim.status().stable_rs);
+        assert!(others.clone().all(|set| set.replicas == 0), "seed {seed}: {}", sim.tail());
+    }
+}
+
+fn random_life(seed: u64) -> Sim {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut strategy = step_analysis();
+    if random(2) == 0 {
+        strategy["analysis"] = json!({"templates": [{"templateName": "errors"}], "startingStep": random(3)});
+    }
+    let mut sim = if random(3) == 0 { Sim::new(basic_steps(), 4) } else { Sim::routed(strategy, 5).template("errors") };
+    sim.chance = (random(2) == 0).then_some(seed);
+    let images = ["web:v1", "web:v2", "web:v3"];
+    for _ in 0..25 {
+        match random(12) {
+            0 | 1 => sim.image(images[random(3) as usize]),
+            2 => sim.patch("abort", |status| status.abort = true),
+            3 => sim.patch("retry", |status| status.abort = false),
+            4 => sim.patch("promote", |status| status.pause_conditions.clear()),
+            5 => sim.patch("promote fully", |status| status.promote_full = true),
+            6 => {
+                let paused = random(2) == 0;
+                sim.edit("spec.paused", |rollout| rollout.spec.paused = paused);
+            }
+            7 => {
+                let replicas = random(8) as i32;
+                sim.edit("replicas", |rollout| rollout.spec.replicas = Some(replicas));
+            }
+            8 => sim.broken = [None, Some("web:v2"), Some("web:v3")][random(3) as usize],
+            9 => sim.refuses = random(3) == 0,
+            10 => {
+                let phase =
+                    [AnalysisPhase::Successful, AnalysisPhase::Failed, AnalysisPhase::Inconclusive][random(3) as usize];
+                let going = sim
+                    .world
+                    .analysis_runs
+                    .iter()
+                    .find(|run| run.status.as_ref().is_none_or(|it| !it.phase.completed()));
+                if let Some(name) = going.and_then(|run| run.metadata.name.clone()) {
+                    sim.judge(&name, phase, "by chance");
+                }
+            }
+            _ => sim.patch("skip", |status| {
+                status.pause_conditions.clear();
+                status.current_step_index = status.current_step_index.map(|index| index + 1);
+            }),
+        }
+        sim.run(random(20) as i64);
+        sim.check_service();
+    }
+    sim
 }

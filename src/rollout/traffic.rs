@@ -2,7 +2,7 @@
 
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::{TrafficWeights, WeightDestination};
-use crate::traffic::{Applied, Context, Router, Split};
+use crate::traffic::{Applied, Context, ObservedSplit, Router, Split};
 
 use super::draft::Draft;
 use super::guard::Traffic;
@@ -91,8 +91,8 @@ pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<
                 }
             }
             Err(error) => {
+                // The `InvalidSpec` condition names the cause already.
                 broken = true;
-                draft.event(events::routing_failed(&error.to_string()));
                 draft.wait(error.to_string());
             }
         }
@@ -119,7 +119,7 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
         draft.event(events::weight_updated(from, weight));
         draft.because(format!("weight {weight}/{total}"));
     }
-    let verified = previous.filter(|weights| weights.canary.weight == weight).and_then(|weights| weights.verified);
+    let verified = previous.and_then(|weights| weights.verified).map(|verified| verified && from == Some(weight));
     draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional: Vec::new(), verified });
 }
 
@@ -128,17 +128,25 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
     if edited {
         return;
     }
+    let known = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
     let mut lagging = false;
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {
-            Ok(observed) => match &observed.applied {
-                Applied::Yes => continue,
-                Applied::Pending { why } | Applied::Refused { why } => why.clone(),
-            },
+            Ok(ObservedSplit { applied: Applied::Yes, .. }) => continue,
+            Ok(ObservedSplit { applied: Applied::Pending { why }, .. }) => why.clone(),
+            Ok(ObservedSplit { applied: Applied::Refused { why }, .. }) => {
+                if !known {
+                    draft.event(events::routing_failed(why));
+                }
+                why.clone()
+            }
             Err(error) => error.to_string(),
         };
         lagging = true;
-        draft.wait(format!("{}: {why}", router.name()));
+        // The guard may wait for the same, and has said so.
+        if !draft.waits.iter().any(|wait| wait.contains(&why)) {
+            draft.wait(format!("{}: {why}", router.name()));
+        }
         draft.wake_after(draft.world.now, VERIFY_SECONDS);
     }
     if let Some(weights) = &mut draft.status.canary.weights {

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisTemplateSpec};
-use crate::api::resource::{self, HTTP_ROUTE, ObjectRef};
+use crate::api::common::Condition;
+use crate::api::resource::{self, HTTP_ROUTE, INGRESS, ObjectRef};
 use crate::api::rollout::{Rollout, RolloutStatus};
 use crate::plan::{Action, Failure, Plan};
 use crate::rollout::decide;
@@ -26,6 +27,8 @@ pub struct Sim {
     pub broken: Option<&'static str>,
     /// Whether the gateway refuses routes.
     pub refuses: bool,
+    /// State of the chance by which the controller dies within a plan: some of its writes are made, the status is not.
+    pub chance: Option<u64>,
     /// When the pods of each ReplicaSet were made.
     pods: BTreeMap<String, Vec<Timestamp>>,
     wake: Option<Timestamp>,
@@ -76,6 +79,7 @@ impl Sim {
             pod_seconds: 5,
             broken: None,
             refuses: false,
+            chance: None,
             pods: BTreeMap::new(),
             wake: None,
             version: 1,
@@ -87,9 +91,42 @@ impl Sim {
 
     /// With two Services and a route of the Gateway API.
     pub fn routed(mut strategy: Value, replicas: i32) -> Self {
+        strategy["trafficRouting"] = json!({"gatewayAPI": {"httpRoute": "web"}});
+        let mut sim = Self::served(strategy, replicas);
+        let route = json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "route-uid", "resourceVersion": "1", "generation": 1},
+            "spec": {"rules": [{"backendRefs": [
+                {"name": "stable", "port": 80, "weight": 100}, {"name": "canary", "port": 80, "weight": 0},
+            ]}]},
+        });
+        let reference = ObjectRef::new(HTTP_ROUTE, "shop", "web");
+        sim.world.routes.insert(reference, Observed { object: Arc::new(route), since: sim.start });
+        sim
+    }
+
+    /// With two Services and ingress-nginx, the Services named where published examples have them.
+    pub fn ingress(mut strategy: Value, replicas: i32) -> Self {
+        let nginx = json!({"stableIngress": "web", "stableService": "stable", "canaryService": "canary"});
+        strategy["trafficRouting"] = json!({"nginx": nginx});
+        let mut sim = Self::served(strategy, replicas);
+        let canary = &mut Arc::make_mut(&mut sim.world.rollout).spec.strategy.canary.as_mut().unwrap();
+        canary.stable_service.clear();
+        canary.canary_service.clear();
+        let ingress = json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "ingress-uid", "resourceVersion": "1"},
+            "spec": {"ingressClassName": "nginx", "rules": [{"host": "web.example", "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "stable", "port": {"number": 80}}}},
+            ]}}]},
+        });
+        let reference = ObjectRef::new(INGRESS, "shop", "web");
+        sim.world.routes.insert(reference, Observed { object: Arc::new(ingress), since: sim.start });
+        sim
+    }
+
+    /// With two Services and no router.
+    pub fn served(mut strategy: Value, replicas: i32) -> Self {
         strategy["stableService"] = "stable".into();
         strategy["canaryService"] = "canary".into();
-        strategy["trafficRouting"] = json!({"gatewayAPI": {"httpRoute": "web"}});
         let mut sim = Self::new(strategy, replicas);
         for name in ["stable", "canary"] {
             let object = Service {
@@ -102,14 +139,6 @@ impl Sim {
             };
             sim.world.services.insert(name.to_owned(), Observed { object, since: sim.start });
         }
-        let route = json!({
-            "metadata": {"name": "web", "namespace": "shop", "uid": "route-uid", "resourceVersion": "1", "generation": 1},
-            "spec": {"rules": [{"backendRefs": [
-                {"name": "stable", "port": 80, "weight": 100}, {"name": "canary", "port": 80, "weight": 0},
-            ]}]},
-        });
-        let reference = ObjectRef::new(HTTP_ROUTE, "shop", "web");
-        sim.world.routes.insert(reference, Observed { object: Arc::new(route), since: sim.start });
         sim
     }
 
@@ -218,6 +247,58 @@ impl Sim {
         panic!("a hot loop:\n{}", self.trace);
     }
 
+    /// Gives a ReplicaSet and all that names it another hash.
+    pub fn relabel(&mut self, from: &str, to: &str) {
+        let key = crate::api::names::POD_TEMPLATE_HASH;
+        for set in self.world.replica_sets.iter_mut().filter(|set| set.hash() == from) {
+            let name = set.name.replace(from, to);
+            let pods = self.pods.remove(&set.name).unwrap_or_default();
+            self.pods.insert(name.clone(), pods);
+            set.name = name;
+            set.labels.insert(key.to_owned(), to.to_owned());
+            set.selector.match_labels.get_or_insert_default().insert(key.to_owned(), to.to_owned());
+            set.template = Arc::new(set.template.with_label(key, to));
+        }
+        for service in self.world.services.values_mut() {
+            if service.object.selector.get(key).is_some_and(|hash| hash == from) {
+                service.object.selector.insert(key.to_owned(), to.to_owned());
+            }
+        }
+    }
+
+    /// Traffic finds pods: every weight leads to a Service whose ReplicaSet has available pods, unless pods of that
+    /// version never become available or none are wanted.
+    pub fn check_service(&self) {
+        let spec = &self.world.rollout.spec;
+        if self.world.services.is_empty() || spec.replicas == Some(0) || spec.paused {
+            return;
+        }
+        let weight = self.weight();
+        for (name, weight) in [("stable", 100 - weight), ("canary", weight)] {
+            let selector = &self.world.services[name].object.selector;
+            let selected =
+                self.world.replica_sets.iter().find(|set| {
+                    selector.get(crate::api::names::POD_TEMPLATE_HASH).is_some_and(|hash| hash == set.hash())
+                });
+            let Some(selected) = selected.filter(|_| weight > 0) else { continue };
+            let fragile = self.broken == Some(image_of(selected)) || selected.status.available < selected.replicas;
+            assert!(
+                fragile || selected.replicas > 0,
+                "weight {weight} leads to no pods of {}\n{}",
+                selected.name,
+                self.trace
+            );
+        }
+    }
+
+    /// Decides and executes once.
+    pub fn once(&mut self) {
+        self.observe();
+        let plan = decide(&self.world);
+        self.print(&plan);
+        self.execute(plan);
+    }
+
     fn print(&mut self, plan: &Plan<RolloutStatus>) {
         let at = self.world.now.duration_since(self.start).as_secs();
         let mut text = plan.to_string();
@@ -248,6 +329,13 @@ impl Sim {
         let counts =
             [status.replicas, status.updated_replicas, status.available_replicas].map(|count| count.to_string());
         writeln!(self.trace, ", pods/updated/available {}", counts.join("/")).unwrap();
+        let before = self.world.rollout.status.clone().unwrap_or_default();
+        let said = |condition: &Condition| format!("{}={}/{}", condition.type_, condition.status, condition.reason);
+        let before: Vec<String> = before.conditions.iter().map(said).collect();
+        let news: Vec<String> = status.conditions.iter().map(said).filter(|said| !before.contains(said)).collect();
+        if !news.is_empty() {
+            writeln!(self.trace, "     {}", news.join(" ")).unwrap();
+        }
     }
 
     /// What controllers of Kubernetes and the gateway do in no time.
@@ -266,7 +354,10 @@ impl Sim {
                 failure: None,
             };
         }
-        for route in self.world.routes.values_mut() {
+        for (reference, route) in &mut self.world.routes {
+            if reference.resource != HTTP_ROUTE {
+                continue;
+            }
             let route = Arc::make_mut(&mut route.object);
             let status = if self.refuses { "False" } else { "True" };
             let condition = |type_: &str| {
@@ -290,12 +381,20 @@ impl Sim {
 
     fn execute(&mut self, plan: Plan<RolloutStatus>) {
         let failed: Vec<Failure> = self.world.failures.clone();
+        let dies = self.flip(4);
         for action in &plan.actions {
+            if dies && self.flip(2) {
+                continue;
+            }
             self.writes[0] += 1;
             let fails = failed.iter().any(|known| known.object == *action.object() && known.action == action.kind());
             if !fails {
                 self.carry_out(action);
             }
+        }
+        if dies {
+            writeln!(self.trace, "  (the controller died)").unwrap();
+            return;
         }
         self.writes[2] += plan.events.len();
         self.events.extend(plan.events.into_iter().map(|event| event.reason));
@@ -303,6 +402,19 @@ impl Sim {
             self.writes[1] += 1;
             Arc::make_mut(&mut self.world.rollout).status = Some(plan.status);
         }
+    }
+
+    /// The last of the trace.
+    pub fn tail(&self) -> &str {
+        let at = self.trace.len().saturating_sub(6000);
+        &self.trace[self.trace.ceil_char_boundary(at)..]
+    }
+
+    /// True by a chance of one in `of`.
+    fn flip(&mut self, of: u64) -> bool {
+        let Some(state) = &mut self.chance else { return false };
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % of == 0
     }
 
     fn carry_out(&mut self, action: &Action) {
@@ -313,6 +425,13 @@ impl Sim {
             Action::Create { object, body } if object.resource == resource::REPLICA_SET => {
                 self.world.replica_sets.push(replica_set(object, body, now, &version));
                 self.world.replica_sets.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            Action::Create { object, body } if object.resource != resource::ANALYSIS_RUN => {
+                let mut body = body.clone();
+                body["metadata"]["uid"] = object.name.clone().into();
+                body["metadata"]["resourceVersion"] = version.into();
+                body["metadata"]["generation"] = 1.into();
+                self.world.routes.insert(object.clone(), Observed { object: Arc::new(body), since: now });
             }
             Action::Create { body, .. } => {
                 let mut run: AnalysisRun = serde_json::from_value(body.clone()).unwrap();
@@ -339,7 +458,7 @@ impl Sim {
                 let route = self.world.routes.get_mut(&object.object).unwrap();
                 let value = Arc::make_mut(&mut route.object);
                 json_patch::patch(value, patch).unwrap();
-                value["metadata"]["generation"] = (value["metadata"]["generation"].as_i64().unwrap() + 1).into();
+                value["metadata"]["generation"] = (value["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
                 value["metadata"]["resourceVersion"] = version.into();
                 route.since = now;
             }
@@ -380,7 +499,7 @@ impl Sim {
                 let route = self.world.routes.get_mut(object).unwrap();
                 let value = Arc::make_mut(&mut route.object);
                 json_patch::merge(value, patch);
-                value["metadata"]["generation"] = (value["metadata"]["generation"].as_i64().unwrap() + 1).into();
+                value["metadata"]["generation"] = (value["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
                 value["metadata"]["resourceVersion"] = version.into();
                 route.since = now;
             }

@@ -7,6 +7,7 @@ mod shape;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use regex::Regex;
 use serde_json::Value;
 
 pub(super) use builtin::{definitions, of_kind};
@@ -20,6 +21,8 @@ pub(super) struct Schema {
     pub(super) nullable: bool,
     /// Unknown fields are kept.
     pub(super) open: bool,
+    /// There are rules in CEL, here or below; set on whole custom resources.
+    pub(super) has_rules: bool,
     /// A whole object with apiVersion, kind and metadata of its own.
     pub(super) embedded: bool,
     pub(super) properties: BTreeMap<String, Arc<Schema>>,
@@ -69,12 +72,36 @@ pub(super) struct Bounds {
     pub(super) maximum: Option<(f64, bool)>,
     pub(super) min_length: Option<usize>,
     pub(super) max_length: Option<usize>,
+    pub(super) pattern: Option<Pattern>,
     pub(super) min_items: Option<usize>,
     pub(super) max_items: Option<usize>,
     pub(super) min_properties: Option<usize>,
     pub(super) max_properties: Option<usize>,
     /// Messages of the rules that say that the value never changes.
     pub(super) immutable: Vec<String>,
+}
+
+/// A regular expression, compiled when it is first needed: most of a large definition's never are.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    text: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: OnceLock::new() }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a text matches somewhere. A pattern that cannot be compiled matches everything.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&self.text).ok());
+        compiled.as_ref().is_none_or(|regex| regex.is_match(text))
+    }
 }
 
 impl Kind {
@@ -97,6 +124,7 @@ impl Schema {
     pub(super) fn custom(json: &Value) -> Self {
         let mut schema = Self::read(json, &mut |_| None);
         schema.kind = Kind::Object;
+        schema.has_rules = has_rules(json);
         schema.wrap();
         schema
     }
@@ -149,6 +177,7 @@ impl Schema {
             nullable: flag("nullable"),
             open: flag("x-kubernetes-preserve-unknown-fields") || kind == Kind::Any,
             embedded: flag("x-kubernetes-embedded-resource"),
+            has_rules: false,
             items: json["items"].is_object().then(|| Self::read_ref(&json["items"], refer)),
             list,
             atomic: json["x-kubernetes-map-type"] == "atomic",
@@ -194,6 +223,7 @@ impl Bounds {
             maximum: limit("maximum", "exclusiveMaximum"),
             min_length: size("minLength"),
             max_length: size("maxLength"),
+            pattern: json["pattern"].as_str().map(Pattern::new),
             min_items: size("minItems"),
             max_items: size("maxItems"),
             min_properties: size("minProperties"),
@@ -207,12 +237,23 @@ impl Bounds {
             || bounds.maximum.is_some()
             || bounds.min_length.is_some()
             || bounds.max_length.is_some()
+            || bounds.pattern.is_some()
             || bounds.min_items.is_some()
             || bounds.max_items.is_some()
             || bounds.min_properties.is_some()
             || bounds.max_properties.is_some()
             || !bounds.immutable.is_empty();
         any.then(|| Box::new(bounds))
+    }
+}
+
+fn has_rules(json: &Value) -> bool {
+    match json {
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name == "x-kubernetes-validations" || has_rules(value))
+        }
+        Value::Array(items) => items.iter().any(has_rules),
+        _ => false,
     }
 }
 
