@@ -147,13 +147,18 @@ fn editing(kubectl: &Kubectl) {
     kubectl.says(&["patch", "deploy", "web", "--type=json", "-p", json], "", "patched");
     let shown = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image} {.metadata.labels.tier}";
     kubectl.says(&["get", "deploy", "web", "-o", shown], "", "1 web:2 front");
-    kubectl.says(&["create", "configmap", "cm", "--from-literal=a=b"], "", "configmap/cm created");
-    kubectl.fails(&["create", "configmap", "cm"], "", "configmaps \"cm\" already exists");
-    kubectl.says(&["create", "secret", "generic", "s", "--from-literal=a=b"], "", "secret/s created");
-    kubectl.says(&["create", "service", "clusterip", "web", "--tcp=80:8080"], "", "service/web created");
+    let small = |kind: &str, name: &str, rest: &str| {
+        format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}}}\n{rest}")
+    };
+    let map = small("ConfigMap", "cm", "data: {a: b}");
+    kubectl.says(&["create", "-f", "-"], &map, "configmap/cm created");
+    kubectl.fails(&["create", "-f", "-"], &map, "configmaps \"cm\" already exists");
+    kubectl.fails(&["-n", "nowhere", "create", "-f", "-"], &map, "namespaces \"nowhere\" not found");
+    let service = small("Service", "web", "spec: {ports: [{port: 80}]}");
+    kubectl.says(&["apply", "-f", "-"], &service, "service/web created");
     kubectl.says(&["get", "service", "web"], "", "80/TCP");
-    kubectl.says(&["create", "namespace", "other"], "", "namespace/other created");
-    kubectl.fails(&["-n", "nowhere", "create", "configmap", "x"], "", "namespaces \"nowhere\" not found");
+    kubectl.says(&["get", "service", "web", "-o", "jsonpath={.spec.ports[0].targetPort}"], "", "80");
+    kubectl.says(&["create", "-f", "-"], &small("Namespace", "other", ""), "namespace/other created");
     kubectl.says(&["explain", "deployment.spec.replicas"], "", "Number of desired pods");
     kubectl.says(&["api-resources", "--api-group=example.com"], "", "boats");
     kubectl.says(&["version"], "", "Server Version: v1.34.3");
@@ -180,7 +185,7 @@ fn deleting(kubectl: &Kubectl) {
     kubectl.says(&["delete", "namespace", "other"], "", "namespace \"other\" deleted");
     kubectl.says(&["delete", "boats", "--all"], "", "boat.example.com \"ark\" deleted");
     kubectl.says(&["delete", "crd", "boats.example.com"], "", "deleted");
-    kubectl.fails(&["get", "boats"], "", "the server doesn't have a resource type \"boats\"");
+    kubectl.fails(&["get", "boats"], "", "the server could not find the requested resource");
     assert!(kubectl.server.manager("test").list("deployments.apps", "").is_empty());
 }
 

@@ -129,7 +129,14 @@ impl State {
 
     /// Serves a resource no longer. Watches of it end.
     pub(super) fn unregister(&mut self, key: &str) {
-        self.resources.remove(key);
+        let Some(resource) = self.resources.remove(key) else { return };
+        let objects = self.collection(&resource.collection).map(|collection| collection.objects.clone());
+        for (namespace, names) in objects.unwrap_or_default() {
+            for name in names.into_keys() {
+                let (collection, namespace) = (resource.collection.clone(), namespace.clone());
+                self.remove(&Place { collection, namespace, name });
+            }
+        }
         self.collections.remove(key);
     }
 

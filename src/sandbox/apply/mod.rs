@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::schema::Schema;
 use super::status::{self, Refusal};
-use super::write::{Target, WriteOptions, metadata};
+use super::write::{Sub, Target, WriteOptions, metadata};
 use fields::{FieldSet, compare, owned};
 use merge::merge;
 
@@ -18,8 +18,8 @@ pub(super) fn track(target: &Target, object: &mut Value, existing: Option<&Value
     let given = object["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty());
     let mut managers = Entry::all(if given || existing.is_none() { object } else { existing.unwrap_or(&Value::Null) });
     let mut difference = compare(&schema, existing, Some(object));
-    strip(&mut difference.changed);
-    strip(&mut difference.removed);
+    strip(target, &mut difference.changed);
+    strip(target, &mut difference.removed);
     let mine = Entry::by_update(target, options);
     for other in managers.iter_mut().filter(|entry| !entry.is_by_same(&mine)) {
         other.fields.subtract(&difference.changed);
@@ -56,7 +56,7 @@ pub(super) fn apply(
     }
     metadata(&mut applied).remove("managedFields");
     let mut set = owned(&schema, &applied);
-    strip(&mut set);
+    strip(target, &mut set);
     let mut mine = Entry { operation: "Apply".into(), fields: set, ..Entry::by_update(target, options) };
     let Some(live) = live else {
         store(vec![mine], &mut applied);
@@ -74,8 +74,8 @@ pub(super) fn apply(
         given_up.remove_from(&keep, &schema, &mut merged);
     }
     let mut difference = compare(&schema, Some(live), Some(&merged));
-    strip(&mut difference.changed);
-    strip(&mut difference.removed);
+    strip(target, &mut difference.changed);
+    strip(target, &mut difference.removed);
     let conflicts: Vec<(String, String)> = managers
         .iter()
         .flat_map(|entry| {
@@ -129,8 +129,11 @@ fn refuse(conflicts: &[(String, String)]) -> Refusal {
     status::apply_conflict(message, causes)
 }
 
-/// Nobody owns what identifies an object, nor what only the server writes.
-fn strip(set: &mut FieldSet) {
+/// Nobody owns what identifies an object, what only the server writes, nor what the request cannot reach.
+fn strip(target: &Target, set: &mut FieldSet) {
+    if target.sub != Sub::Status && target.version().is_some_and(|version| version.status) {
+        set.cut(&["f:status"]);
+    }
     set.cut(&["f:apiVersion"]);
     set.cut(&["f:kind"]);
     for field in [

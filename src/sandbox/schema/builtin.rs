@@ -122,8 +122,15 @@ fn extend(name: &str, definition: &mut Value) {
     if ATOMIC_TYPES.contains(&short) {
         definition["x-kubernetes-map-type"] = "atomic".into();
     }
+    if OPEN_TYPES.contains(&short) {
+        definition["x-kubernetes-preserve-unknown-fields"] = true.into();
+    }
     let Some(properties) = definition["properties"].as_object_mut() else { return };
     for (field, property) in properties {
+        if field == "protocol" && matches!(short, "ContainerPort" | "ServicePort") {
+            // It is part of the key of its list.
+            property["default"] = "TCP".into();
+        }
         if ATOMIC_MAPS.contains(&(short, field)) {
             property["x-kubernetes-map-type"] = "atomic".into();
         }
@@ -145,6 +152,9 @@ fn extend(name: &str, definition: &mut Value) {
         }
     }
 }
+
+/// Objects of any shape.
+const OPEN_TYPES: &[&str] = &["FieldsV1", "RawExtension"];
 
 /// Objects that have one owner as a whole.
 const ATOMIC_TYPES: &[&str] = &[
