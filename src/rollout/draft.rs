@@ -83,10 +83,8 @@ impl<'a> Draft<'a> {
 
     /// Changes annotations of a ReplicaSet that keeps its size.
     pub fn annotate(&mut self, replica_set: &ReplicaSet, annotations: &BTreeMap<String, Option<String>>) {
-        let changed: BTreeMap<_, _> = annotations
-            .iter()
-            .filter(|(key, value)| replica_set.annotations.get(*key) != value.as_ref())
-            .collect();
+        let changed: BTreeMap<_, _> =
+            annotations.iter().filter(|(key, value)| replica_set.annotations.get(*key) != value.as_ref()).collect();
         if changed.is_empty() {
             return;
         }

@@ -32,7 +32,10 @@ pub(super) fn update_failed(replica_set: &str, error: &str) -> Event {
 }
 
 pub(super) fn not_completed(revision: i64, hash: &str) -> Event {
-    Event::normal("RolloutNotCompleted", format!("Rollout not completed, started update to revision {revision} ({hash})"))
+    Event::normal(
+        "RolloutNotCompleted",
+        format!("Rollout not completed, started update to revision {revision} ({hash})"),
+    )
 }
 
 pub(super) fn completed(revision: i64, hash: &str, reason: &str) -> Event {

@@ -16,9 +16,9 @@ mod scene;
 mod services;
 mod status;
 mod steps;
-mod traffic;
 #[cfg(test)]
 mod tests;
+mod traffic;
 pub mod world;
 
 pub use decide::decide;

@@ -30,9 +30,9 @@ impl<'a> Routing<'a> {
     /// Whether every router was seen to make this weight, and the data plane to have taken it up.
     pub fn makes(&self, weight: i32) -> bool {
         let split = Split::new(weight, self.total);
-        self.traffic.routers.iter().all(|observed| {
-            matches!(observed, Ok(observed) if observed.makes(&split) && observed.applied == Applied::Yes)
-        })
+        self.traffic.routers.iter().all(
+            |observed| matches!(observed, Ok(observed) if observed.makes(&split) && observed.applied == Applied::Yes),
+        )
     }
 
     pub fn split(&self, weight: i32) -> Option<Split> {

@@ -184,7 +184,10 @@ impl FieldSelector {
             let is = match object.pointer(pointer) {
                 Some(Value::String(text)) => text == wanted,
                 Some(Value::Null) | None => wanted.is_empty(),
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => {
+                    let shown = other.to_string();
+                    shown == *wanted
+                }
             };
             is == *equal
         })

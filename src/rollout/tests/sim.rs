@@ -11,8 +11,8 @@ use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisTemplateSpec};
 use crate::api::resource::{self, HTTP_ROUTE, ObjectRef};
 use crate::api::rollout::{Rollout, RolloutStatus};
 use crate::plan::{Action, Failure, Plan};
-use crate::rollout::world::{Observed, ReplicaSet, ReplicaSetStatus, Service, Settings, Templates, World};
 use crate::rollout::decide;
+use crate::rollout::world::{Observed, ReplicaSet, ReplicaSetStatus, Service, Settings, Templates, World};
 
 /// Plans that one instant may take; more is a hot loop.
 const MOST_PLANS: usize = 20;
@@ -245,7 +245,8 @@ impl Sim {
         if let Some(weights) = &status.canary.weights {
             write!(self.trace, ", weight {}", weights.canary.weight).unwrap();
         }
-        let counts = [status.replicas, status.updated_replicas, status.available_replicas].map(|count| count.to_string());
+        let counts =
+            [status.replicas, status.updated_replicas, status.available_replicas].map(|count| count.to_string());
         writeln!(self.trace, ", pods/updated/available {}", counts.join("/")).unwrap();
     }
 
@@ -268,8 +269,10 @@ impl Sim {
         for route in self.world.routes.values_mut() {
             let route = Arc::make_mut(&mut route.object);
             let status = if self.refuses { "False" } else { "True" };
-            let condition = |type_: &str| json!({"type": type_, "status": status, "reason": "Said", "message": "so",
-                "observedGeneration": route["metadata"]["generation"]});
+            let condition = |type_: &str| {
+                json!({"type": type_, "status": status, "reason": "Said", "message": "so",
+                "observedGeneration": route["metadata"]["generation"]})
+            };
             route["status"] = json!({"parents": [{"parentRef": {"name": "public"},
                 "conditions": [condition("Accepted"), condition("ResolvedRefs")]}]});
         }
@@ -391,12 +394,16 @@ impl Sim {
     /// Compares the trace with the committed text; rewrites that when `UPDATE_EXPECT` is set.
     pub fn expect(&self, name: &str, expected: &str) {
         let writes = self.writes;
-        let text = format!("{}\n{} writes of objects, {} of status, {} events\n", self.trace, writes[0], writes[1], writes[2]);
+        let text =
+            format!("{}\n{} writes of objects, {} of status, {} events\n", self.trace, writes[0], writes[1], writes[2]);
         if std::env::var_os("UPDATE_EXPECT").is_some() {
             let path = format!("{}/src/rollout/tests/{name}.txt", env!("CARGO_MANIFEST_DIR"));
             std::fs::write(path, text).unwrap();
         } else {
-            assert!(text == expected, "{name} went differently; run with UPDATE_EXPECT=1 and look at the diff:\n{text}");
+            assert!(
+                text == expected,
+                "{name} went differently; run with UPDATE_EXPECT=1 and look at the diff:\n{text}"
+            );
         }
     }
 }

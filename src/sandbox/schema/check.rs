@@ -155,6 +155,9 @@ fn check_bounds(
         if let Some(least) = bounds.min_length.filter(|least| length < *least) {
             invalid(value, format!("should be at least {least} chars long"));
         }
+        if let Some(pattern) = bounds.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
+            invalid(value, format!("should match '{}'", pattern.text()));
+        }
         if let Some(most) = bounds.max_length.filter(|most| length > *most) {
             errors.push(FieldError::too_long(path.to_string(), most));
         }
@@ -204,7 +207,7 @@ mod tests {
     fn schema() -> Schema {
         Schema::custom(&json!({"type": "object", "required": ["spec"], "properties": {"spec": {
         "type": "object", "required": ["name"], "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 5},
+            "name": {"type": "string", "minLength": 1, "maxLength": 5, "pattern": "^[a-z]*$"},
             "replicas": {"type": "integer", "minimum": 0, "maximum": 10, "default": 1},
             "mode": {"type": "string", "enum": ["A", "B"]},
             "port": {"x-kubernetes-int-or-string": true},
@@ -244,6 +247,7 @@ mod tests {
             ),
             (json!({"name": "a", "mode": "C"}), "spec.mode: Unsupported value: \"C\": supported values: \"A\", \"B\""),
             (json!({"name": ""}), "spec.name: Invalid value: \"\": spec.name in body should be at least 1 chars long"),
+            (json!({"name": "A"}), "spec.name: Invalid value: \"A\": spec.name in body should match '^[a-z]*$'"),
             (json!({"name": "abcdef"}), "spec.name: Too long: may not be more than 5 bytes"),
             (
                 json!({"name": "a", "port": true}),

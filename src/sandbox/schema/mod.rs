@@ -7,6 +7,7 @@ mod shape;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use regex::Regex;
 use serde_json::Value;
 
 pub(super) use builtin::{definitions, of_kind};
@@ -69,12 +70,36 @@ pub(super) struct Bounds {
     pub(super) maximum: Option<(f64, bool)>,
     pub(super) min_length: Option<usize>,
     pub(super) max_length: Option<usize>,
+    pub(super) pattern: Option<Pattern>,
     pub(super) min_items: Option<usize>,
     pub(super) max_items: Option<usize>,
     pub(super) min_properties: Option<usize>,
     pub(super) max_properties: Option<usize>,
     /// Messages of the rules that say that the value never changes.
     pub(super) immutable: Vec<String>,
+}
+
+/// A regular expression, compiled when it is first needed: most of a large definition's never are.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    text: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: OnceLock::new() }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a text matches somewhere. A pattern that cannot be compiled matches everything.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&self.text).ok());
+        compiled.as_ref().is_none_or(|regex| regex.is_match(text))
+    }
 }
 
 impl Kind {
@@ -194,6 +219,7 @@ impl Bounds {
             maximum: limit("maximum", "exclusiveMaximum"),
             min_length: size("minLength"),
             max_length: size("maxLength"),
+            pattern: json["pattern"].as_str().map(Pattern::new),
             min_items: size("minItems"),
             max_items: size("maxItems"),
             min_properties: size("minProperties"),
@@ -207,6 +233,7 @@ impl Bounds {
             || bounds.maximum.is_some()
             || bounds.min_length.is_some()
             || bounds.max_length.is_some()
+            || bounds.pattern.is_some()
             || bounds.min_items.is_some()
             || bounds.max_items.is_some()
             || bounds.min_properties.is_some()

@@ -47,7 +47,8 @@ fn labels(labels: &Value, field: &str, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(field, &value.into(), "must be no more than 63 bytes"));
         }
         let inner = value.chars().all(|c| edge(c) || "-_.".contains(c));
-        if !value.is_empty() && !(inner && value.starts_with(edge) && value.ends_with(edge)) {
+        let good = inner && value.starts_with(edge) && value.ends_with(edge);
+        if !value.is_empty() && !good {
             let detail = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
             errors.push(FieldError::invalid(field, &value.into(), detail));
         }

@@ -67,9 +67,8 @@ fn index<'a>(inside: &str, value: &'a Value) -> Vec<&'a Value> {
         let wanted = wanted.trim();
         let wanted = wanted.trim_matches(['"', '\'']);
         let path = path.trim().trim_start_matches('@');
-        let matches = |item: &&Value| {
-            find(path, item).iter().any(|it| it.as_str().map_or_else(|| it.to_string() == wanted, |it| it == wanted))
-        };
+        let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let matches = |item: &&Value| find(path, item).into_iter().any(|it| shown(it) == wanted);
         return all().into_iter().filter(matches).collect();
     }
     let found = match inside.parse::<i64>() {
