@@ -1,3 +1,11 @@
 //! The AnalysisRun machine: arguments, templates, conditions, counting, phases. Pure.
 
+mod args;
+mod assess;
+pub mod conditions;
 pub mod expr;
+pub mod machine;
+pub mod metric;
+pub mod secrets;
+pub mod spec;
+mod templates;

@@ -1,8 +1,19 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
+mod abort;
+pub mod connect;
+mod controller;
 mod crds;
+mod get;
 mod lint;
 pub mod manifest;
+mod pause;
+mod phase;
+mod promote;
+mod retry;
+mod status;
+mod tree;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -35,8 +46,16 @@ macro_rules! commands {
 }
 
 commands! {
+    Abort(abort::Abort),
+    Controller(controller::Controller),
     Crds(crds::Crds),
+    Get(get::Get),
     Lint(lint::Lint),
+    Pause(pause::Pause),
+    Promote(promote::Promote),
+    Retry(retry::Retry),
+    Status(status::Status),
+    Undo(undo::Undo),
 }
 
 /// Parses the command line and runs the command. Also serves as the kubectl plugin `kubectl tidegate` when the binary is

@@ -1,5 +1,25 @@
 //! Deciding for a Rollout. Pure.
 
+mod analysis_runs;
+mod canary;
+mod conditions;
+pub mod decide;
+mod draft;
+mod events;
+pub mod guard;
+mod pauses;
+mod references;
+pub mod replicas;
+pub mod revision;
+mod scale_down;
+mod scene;
+mod services;
+mod status;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod traffic;
 pub mod world;
 
+pub use decide::decide;
 pub use world::World;

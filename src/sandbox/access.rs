@@ -12,7 +12,8 @@ use super::read::{Query, list};
 use super::selector::LabelSelector;
 use super::state::{Change, State};
 use super::status::{self, Refusal};
-use super::write::{self, FieldValidation, Target, WriteOptions};
+use super::subresource;
+use super::write::{self, FieldValidation, Ownership, Sub, Target, WriteOptions};
 
 /// The server's verbs in the name of one field manager.
 ///
@@ -113,7 +114,7 @@ impl Scoped {
     /// # Errors
     /// As the server refuses.
     pub fn update(&self, resource: &str, namespace: &str, object: Value) -> Result<Arc<Value>, Refusal> {
-        self.write(resource, namespace, &name_of(&object)?, false, |state, target, options| {
+        self.write(resource, namespace, &name_of(&object)?, Sub::Whole, |state, target, options| {
             write::update(state, target, object, options)
         })
     }
@@ -123,7 +124,7 @@ impl Scoped {
     /// # Errors
     /// As the server refuses.
     pub fn update_status(&self, resource: &str, namespace: &str, object: Value) -> Result<Arc<Value>, Refusal> {
-        self.write(resource, namespace, &name_of(&object)?, true, |state, target, options| {
+        self.write(resource, namespace, &name_of(&object)?, Sub::Status, |state, target, options| {
             write::update(state, target, object, options)
         })
     }
@@ -133,7 +134,7 @@ impl Scoped {
     /// # Errors
     /// As the server refuses.
     pub fn patch(&self, resource: &str, namespace: &str, name: &str, patch: &Patch) -> Result<Arc<Value>, Refusal> {
-        self.write(resource, namespace, name, false, |state, target, options| {
+        self.write(resource, namespace, name, Sub::Whole, |state, target, options| {
             write::patch(state, target, patch, options)
         })
     }
@@ -149,8 +150,18 @@ impl Scoped {
         name: &str,
         patch: &Patch,
     ) -> Result<Arc<Value>, Refusal> {
-        self.write(resource, namespace, name, true, |state, target, options| {
+        self.write(resource, namespace, name, Sub::Status, |state, target, options| {
             write::patch(state, target, patch, options)
+        })
+    }
+
+    /// Applies a configuration in the manner of server-side apply.
+    ///
+    /// # Errors
+    /// As the server refuses: a conflict, unless forced, when other managers own what would change.
+    pub fn apply(&self, resource: &str, namespace: &str, object: Value, force: bool) -> Result<Arc<Value>, Refusal> {
+        self.write(resource, namespace, &name_of(&object)?, Sub::Whole, |state, target, options| {
+            write::apply(state, target, object, force, options)
         })
     }
 
@@ -165,7 +176,7 @@ impl Scoped {
         name: &str,
         edit: impl FnOnce(&mut Value),
     ) -> Result<Arc<Value>, Refusal> {
-        self.write(resource, namespace, name, false, |state, target, options| edited(state, target, options, edit))
+        self.write(resource, namespace, name, Sub::Whole, |state, target, options| edited(state, target, options, edit))
     }
 
     /// Edits an object's status in one step.
@@ -179,7 +190,9 @@ impl Scoped {
         name: &str,
         edit: impl FnOnce(&mut Value),
     ) -> Result<Arc<Value>, Refusal> {
-        self.write(resource, namespace, name, true, |state, target, options| edited(state, target, options, edit))
+        self.write(resource, namespace, name, Sub::Status, |state, target, options| {
+            edited(state, target, options, edit)
+        })
     }
 
     /// Deletes an object, and what it owns. The answer is the object as it was last, or as it waits to go.
@@ -200,16 +213,27 @@ impl Scoped {
         }
     }
 
+    /// Binds a pod to a node, as a scheduler does.
+    ///
+    /// # Errors
+    /// As the server refuses.
+    pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), Refusal> {
+        let mut state = self.server.shared.lock();
+        let target = target(&state, "pods", namespace, pod)?;
+        let binding = serde_json::json!({"target": {"kind": "Node", "name": node}});
+        subresource::bind(&mut state, &target, &binding, self.server.shared.clock.now()).map(drop)
+    }
+
     fn write(
         &self,
         resource: &str,
         namespace: &str,
         name: &str,
-        status: bool,
+        sub: Sub,
         write: impl FnOnce(&mut State, &Target, &WriteOptions) -> Result<write::Written, Refusal>,
     ) -> Result<Arc<Value>, Refusal> {
         let mut state = self.server.shared.lock();
-        let target = Target { status, ..target(&state, resource, namespace, name)? };
+        let target = Target { sub, ..target(&state, resource, namespace, name)? };
         write(&mut state, &target, &self.options()).map(|written| written.object)
     }
 
@@ -233,7 +257,7 @@ fn edited(
     let mut object = (*existing).clone();
     edit(&mut object);
     let object = write::admissible(target, object)?;
-    write::replace(state, target, &existing, object, options)
+    write::replace(state, target, &existing, object, Ownership::ByUpdate, options)
 }
 
 fn target(state: &State, resource: &str, namespace: &str, name: &str) -> Result<Target, Refusal> {
@@ -243,7 +267,7 @@ fn target(state: &State, resource: &str, namespace: &str, name: &str) -> Result<
         resource: resource.clone(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        status: false,
+        sub: Sub::Whole,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::resource::{Resource, Scale, Traits, Version};
+use super::schema::of_kind;
 
 /// All built-in resources, in the order in which discovery lists them.
 pub(super) fn resources() -> Vec<Resource> {
@@ -83,7 +84,7 @@ impl Row {
                 status_replicas: "/status/replicas".into(),
                 selector: Some("/spec/selector".into()),
             }),
-            schema: None,
+            schema: of_kind(self.group, self.version, self.kind).map(|(_, schema)| schema),
             published: None,
             columns: Vec::new(),
         };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::builtin::key;
-use super::resource::{Resource, Scale, Traits, Version};
+use super::resource::{Column, Resource, Scale, Traits, Version};
+use super::schema::Schema;
 use super::state::State;
 use super::write::WriteOptions;
 
@@ -73,13 +74,14 @@ fn defined(crd: &Value) -> Option<Resource> {
             storage = text(&version["name"]);
         }
         if version["served"] == true {
+            let schema = Some(&version["schema"]["openAPIV3Schema"]).filter(|schema| schema.is_object());
             served.push(Version {
                 name: text(&version["name"])?,
                 status: version["subresources"]["status"].is_object(),
                 scale: scale(&version["subresources"]["scale"]),
-                schema: None,
-                published: None,
-                columns: Vec::new(),
+                schema: schema.map(|schema| Arc::new(Schema::custom(schema))),
+                published: schema.map(|schema| Arc::new(schema.clone())),
+                columns: columns(version),
             });
         }
     }
@@ -108,6 +110,21 @@ fn scale(paths: &Value) -> Option<Scale> {
         status_replicas: pointer("statusReplicasPath")?,
         selector: pointer("labelSelectorPath"),
     })
+}
+
+fn columns(version: &Value) -> Vec<Column> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten();
+    columns
+        .map(|column| Column {
+            name: text(&column["name"]),
+            kind: text(&column["type"]),
+            format: text(&column["format"]),
+            description: text(&column["description"]),
+            priority: column["priority"].as_i64().unwrap_or(0),
+            path: text(&column["jsonPath"]),
+        })
+        .collect()
 }
 
 fn versions(spec: &Value) -> impl Iterator<Item = &Value> {

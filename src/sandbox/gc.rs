@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::delete::{DeleteOptions, FOREGROUND, ORPHAN, Propagation, mark_or_remove};
 use super::state::{Place, State, uid_of};
-use super::write::{Target, metadata};
+use super::write::{Sub, Target, metadata};
 
 /// Notes what has to be looked at after an object was changed or removed.
 pub(super) fn after_change(state: &mut State, place: &Place, before: &Value) {
@@ -155,7 +155,7 @@ fn delete(state: &mut State, place: &Place, object: &Value, propagation: Propaga
         resource,
         namespace: place.namespace.clone(),
         name: place.name.clone(),
-        status: false,
+        sub: Sub::Whole,
     };
     let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
     mark_or_remove(state, &target, &object.clone().into(), &options, now);

@@ -20,10 +20,10 @@ use super::read::{Query, list};
 use super::selector::{FieldSelector, LabelSelector};
 use super::state::State;
 use super::status::{self, Refusal};
-use super::table::View;
+use super::table::{View, table};
 use super::watch::{Watch, WatchQuery};
-use super::write::{self, FieldValidation, Target, WriteOptions, Written};
-use super::{Shared, builtin};
+use super::write::{self, FieldValidation, Sub, Target, WriteOptions, Written};
+use super::{Shared, builtin, discovery, subresource};
 
 /// The body of an answer: complete, or a stream of watch events.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -32,7 +32,11 @@ pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) async fn answer(shared: Arc<Shared>, parts: Parts, body: Bytes) -> std::io::Result<Response<Body>> {
     let path = match Route::parse(parts.uri.path()) {
         Route::Resource(path) => path,
-        Route::Other(_) => return Ok(refused(&status::no_such_path())),
+        Route::Other(segments) => {
+            let state = shared.lock();
+            let answer = discovery::answer(&state, &parts, &segments);
+            return Ok(answer.unwrap_or_else(|| refused(&status::no_such_path())));
+        }
     };
     let params = Params::parse(parts.uri.query().unwrap_or_default());
     let call = Arc::new(call(&parts, &path, &params));
@@ -106,7 +110,7 @@ impl Request<'_> {
             version: path.version.clone(),
             namespace: path.namespace.clone(),
             name: path.name.clone(),
-            status: path.subresource == "status",
+            sub: if path.subresource == "status" { Sub::Status } else { Sub::Whole },
         };
         if !target.namespace.is_empty() && !target.resource.namespaced {
             return Err(status::no_such_path());
@@ -125,10 +129,19 @@ impl Request<'_> {
             }
             ("update", "") => self.update(&mut state, &target),
             ("update", "status") if serves_status(&target) => self.update(&mut state, &target),
-            ("patch", "") => self.patch(&mut state, &target),
-            ("patch", "status") if serves_status(&target) => self.patch(&mut state, &target),
+            ("patch" | "apply", "") => self.patch(&mut state, &target),
+            ("patch" | "apply", "status") if serves_status(&target) => self.patch(&mut state, &target),
             ("delete", "") => self.delete(&mut state, &target),
             ("deletecollection", "") => self.delete_collection(&mut state, &target),
+            (_, "scale") => self.scale(&mut state, &target),
+            ("create", "eviction") if &*target.resource.key == "pods" => {
+                let evicted = subresource::evict(&mut state, &target, &self.object()?, self.shared.clock.now())?;
+                Ok(json_answer(201, &evicted, &[]))
+            }
+            ("create", "binding") if &*target.resource.key == "pods" => {
+                let bound = subresource::bind(&mut state, &target, &self.object()?, self.shared.clock.now())?;
+                Ok(json_answer(201, &bound, &[]))
+            }
             (_, "" | "status") => Err(status::method_not_allowed()),
             _ => Err(status::no_such_path()),
         }
@@ -138,7 +151,6 @@ impl Request<'_> {
         let page = list(state, target, &self.query(target)?)?;
         let view = self.view();
         let now = self.shared.clock.now();
-        let items: Vec<Arc<Value>> = page.items.iter().map(|item| view.object(target, item, now)).collect();
         let mut meta = json!({"resourceVersion": page.revision.to_string()});
         if let Some(token) = page.continue_token {
             meta["continue"] = token.into();
@@ -146,10 +158,14 @@ impl Request<'_> {
         if let Some(remaining) = page.remaining {
             meta["remainingItemCount"] = remaining.into();
         }
+        if let View::Table(include) = view {
+            return Ok(json_answer(200, &table(target, &page.items, include, &meta, now), &[]));
+        }
         let (kind, api_version) = match view {
             View::Whole => (target.resource.list_kind.clone(), target.resource.api_version(&target.version)),
-            View::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into()),
+            View::Metadata | View::Table(_) => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into()),
         };
+        let items: Vec<Arc<Value>> = page.items.iter().map(|item| view.object(target, item, now)).collect();
         Ok(list_answer(&kind, &api_version, &meta, &items))
     }
 
@@ -175,19 +191,52 @@ impl Request<'_> {
 
     fn patch(&self, state: &mut State, target: &Target) -> Result<Response<Body>, Refusal> {
         let kind = content_type(self.parts);
+        if self.call.verb == "apply" {
+            return self.apply(state, target);
+        }
+        let patch = self.decoded_patch(&kind)?;
+        let written = write::patch(state, target, &patch, &self.write_options())?;
+        self.written(target, &written)
+    }
+
+    fn decoded_patch(&self, kind: &str) -> Result<Patch, Refusal> {
         let unreadable = |error: serde_json::Error| status::bad_request(format!("error decoding patch: {error}"));
-        let patch = match kind.as_str() {
-            "application/json-patch+json" => Patch::Json(serde_json::from_slice(&self.body).map_err(unreadable)?),
-            "application/merge-patch+json" => Patch::Merge(serde_json::from_slice(&self.body).map_err(unreadable)?),
+        match kind {
+            "application/json-patch+json" => serde_json::from_slice(&self.body).map(Patch::Json).map_err(unreadable),
+            "application/merge-patch+json" => serde_json::from_slice(&self.body).map(Patch::Merge).map_err(unreadable),
             "application/strategic-merge-patch+json" => {
-                Patch::Strategic(serde_json::from_slice(&self.body).map_err(unreadable)?)
+                serde_json::from_slice(&self.body).map(Patch::Strategic).map_err(unreadable)
             }
             _ => {
                 let accepted = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
-                return Err(status::unsupported_media_type(accepted));
+                Err(status::unsupported_media_type(accepted))
             }
+        }
+    }
+
+    fn scale(&self, state: &mut State, target: &Target) -> Result<Response<Body>, Refusal> {
+        let scale = match self.call.verb {
+            "get" => Arc::new(subresource::scale_of(target, &*target.existing(state)?)?),
+            "update" => subresource::update_scale(state, target, &self.object()?, &self.write_options())?,
+            "patch" => {
+                let patch = self.decoded_patch(&content_type(self.parts))?;
+                subresource::patch_scale(state, target, &patch, &self.write_options())?
+            }
+            _ => return Err(status::method_not_allowed()),
         };
-        let written = write::patch(state, target, &patch, &self.write_options())?;
+        Ok(json_answer(200, &scale, &[]))
+    }
+
+    fn apply(&self, state: &mut State, target: &Target) -> Result<Response<Body>, Refusal> {
+        if self.params.text("fieldManager").is_empty() {
+            let mut refusal = status::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            );
+            (refusal.code, refusal.reason) = (422, "Invalid".into());
+            return Err(refusal);
+        }
+        let force = self.params.flag("force");
+        let written = write::apply(state, target, self.object()?, force, &self.write_options())?;
         self.written(target, &written)
     }
 
@@ -240,7 +289,7 @@ impl Request<'_> {
 
     fn view(&self) -> View {
         let accept = self.parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        View::accepted(accept.unwrap_or_default())
+        View::accepted(accept.unwrap_or_default(), self.params.text("includeObject"))
     }
 
     fn query(&self, target: &Target) -> Result<Query, Refusal> {

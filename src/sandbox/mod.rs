@@ -5,13 +5,16 @@
 //! clock of its own: the same requests in the same order give the same objects, uids and resourceVersions.
 
 mod access;
+mod apply;
 mod builtin;
 pub mod cluster;
 mod crd;
 mod delete;
+mod discovery;
 mod faults;
 mod gc;
 mod http;
+mod openapi;
 mod patch;
 mod path;
 mod read;
@@ -22,6 +25,7 @@ mod serve;
 mod state;
 mod status;
 mod strategy;
+mod subresource;
 mod table;
 pub mod traffic;
 mod watch;

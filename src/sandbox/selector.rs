@@ -184,16 +184,13 @@ impl FieldSelector {
             let is = match object.pointer(pointer) {
                 Some(Value::String(text)) => text == wanted,
                 Some(Value::Null) | None => wanted.is_empty(),
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => {
+                    let shown = other.to_string();
+                    shown == *wanted
+                }
             };
             is == *equal
         })
-    }
-
-    /// The one name that is selected, if the selector asks for exactly one.
-    pub(super) fn name(&self) -> Option<&str> {
-        let named = self.0.iter().find(|(pointer, equal, _)| pointer == "/metadata/name" && *equal);
-        named.map(|(_, _, value)| value.as_str())
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) struct State {
     subscribers: Vec<mpsc::UnboundedSender<Change>>,
     seed: u64,
     uids: u64,
+    addresses: u64,
     history_limit: usize,
 }
 
@@ -88,6 +89,7 @@ impl State {
             subscribers: Vec::new(),
             seed,
             uids: 0,
+            addresses: 0,
             history_limit: HISTORY,
         };
         for resource in builtin::resources() {
@@ -113,6 +115,7 @@ impl State {
             subscribers: Vec::new(),
             seed,
             uids: self.uids,
+            addresses: self.addresses,
             history_limit: self.history_limit,
         }
     }
@@ -126,7 +129,14 @@ impl State {
 
     /// Serves a resource no longer. Watches of it end.
     pub(super) fn unregister(&mut self, key: &str) {
-        self.resources.remove(key);
+        let Some(resource) = self.resources.remove(key) else { return };
+        let objects = self.collection(&resource.collection).map(|collection| collection.objects.clone());
+        for (namespace, names) in objects.unwrap_or_default() {
+            for name in names.into_keys() {
+                let (collection, namespace) = (resource.collection.clone(), namespace.clone());
+                self.remove(&Place { collection, namespace, name });
+            }
+        }
         self.collections.remove(key);
     }
 
@@ -268,6 +278,18 @@ impl State {
             random /= ALPHABET.len() as u64;
         }
         suffix
+    }
+
+    /// A service address in 10.96.0.0/16, never given out before (after 65,000 they repeat).
+    pub(super) fn next_address(&mut self) -> String {
+        self.addresses += 1;
+        format!("10.96.{}.{}", (self.addresses / 250) % 256, 1 + self.addresses % 250)
+    }
+
+    /// A node port, from 30000 on.
+    pub(super) fn next_node_port(&mut self) -> u64 {
+        self.addresses += 1;
+        30000 + self.addresses % 2768
     }
 
     fn next_random(&mut self) -> u64 {

@@ -88,11 +88,6 @@ pub(super) fn method_not_allowed() -> Refusal {
     Box::new(failure(405, "MethodNotAllowed", message.into()).with_details(no_details()))
 }
 
-pub(super) fn not_acceptable() -> Refusal {
-    let message = "only the following media types are accepted: application/json, application/yaml";
-    Box::new(failure(406, "NotAcceptable", message.into()))
-}
-
 pub(super) fn unsupported_media_type(accepted: &str) -> Refusal {
     let message =
         format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
@@ -176,8 +171,25 @@ impl FieldError {
         Self::new(field, "FieldValueTooMany", body)
     }
 
+    pub(super) fn too_long(field: impl Into<String>, max: usize) -> Self {
+        Self::new(field, "FieldValueTooLong", format!("Too long: may not be more than {max} bytes"))
+    }
+
     fn new(field: impl Into<String>, reason: &'static str, body: String) -> Self {
         Self { field: field.into(), reason, body }
+    }
+}
+
+impl FieldError {
+    pub(super) fn is_wrong_type(&self) -> bool {
+        self.reason == "FieldValueTypeInvalid"
+    }
+}
+
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let field = if self.field.is_empty() { "<nil>" } else { &self.field };
+        write!(f, "{field}: {}", self.body)
     }
 }
 
@@ -195,16 +207,7 @@ fn shown(value: &Value) -> String {
 
 /// All that is wrong with an object, as one refusal.
 pub(super) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Refusal {
-    let mut parts: Vec<String> = errors
-        .iter()
-        .map(|error| {
-            if error.field.is_empty() {
-                format!("<nil>: {}", error.body)
-            } else {
-                format!("{}: {}", error.field, error.body)
-            }
-        })
-        .collect();
+    let mut parts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     parts.dedup();
     let list = if let [one] = parts.as_slice() { one.clone() } else { format!("[{}]", parts.join(", ")) };
     let kind =

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use super::patch::Patch;
 use super::resource::{Resource, Version};
+use super::schema::{Path, check, prune, set_defaults};
 use super::state::{Place, State, uid_of};
 use super::status::{self, FieldError, Refusal};
-use super::{crd, gc, strategy};
+use super::{apply, crd, gc, strategy};
 
 /// Which object of which resource a request is about.
 #[derive(Clone, Debug)]
@@ -20,7 +21,19 @@ pub(super) struct Target {
     pub(super) namespace: String,
     /// Empty for requests about a collection.
     pub(super) name: String,
-    pub(super) status: bool,
+    pub(super) sub: Sub,
+}
+
+/// The part of an object that a request is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Sub {
+    /// The object, all but its status.
+    #[default]
+    Whole,
+    /// The status alone.
+    Status,
+    /// The replicas, by way of a Scale.
+    Scale,
 }
 
 /// How a write is to be carried out.
@@ -40,6 +53,15 @@ pub(super) enum FieldValidation {
     Strict,
 }
 
+/// Who notes in the managedFields what a write changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Ownership {
+    /// The write is an update: its manager becomes the owner of what differs.
+    ByUpdate,
+    /// The object carries the right managedFields already.
+    Settled,
+}
+
 /// The outcome of a write.
 #[derive(Debug)]
 pub(super) struct Written {
@@ -47,6 +69,16 @@ pub(super) struct Written {
     pub(super) object: Arc<Value>,
     pub(super) created: bool,
     pub(super) warnings: Vec<String>,
+}
+
+impl Sub {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Sub::Whole => "",
+            Sub::Status => "status",
+            Sub::Scale => "scale",
+        }
+    }
 }
 
 impl Target {
@@ -87,6 +119,16 @@ pub(super) fn create(
     object: Value,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
+    create_owned(state, target, object, Ownership::ByUpdate, options)
+}
+
+fn create_owned(
+    state: &mut State,
+    target: &Target,
+    object: Value,
+    ownership: Ownership,
+    options: &WriteOptions,
+) -> Result<Written, Refusal> {
     let mut object = admissible(target, object)?;
     let resource = &target.resource;
     check_namespace(state, target)?;
@@ -122,7 +164,7 @@ pub(super) fn create(
     if resource.custom || resource.traits.generation {
         meta.insert("generation".into(), 1.into());
     }
-    let (mut object, warnings) = shape(target, object, options)?;
+    let (mut object, warnings) = shape(target, object, None, options)?;
     strategy::prepare_create(state, target, &mut object, options);
     let mut errors = name_errors(resource, &name);
     errors.extend(strategy::validate(resource, &object, None));
@@ -133,6 +175,10 @@ pub(super) fn create(
         return Err(status::already_exists(resource, &name));
     }
     crd::prepare(resource, &mut object, None, options);
+    if ownership == Ownership::ByUpdate {
+        metadata(&mut object).remove("managedFields");
+        apply::track(target, &mut object, None, options);
+    }
     if options.dry_run {
         return Ok(Written { object: Arc::new(resource.to_storage(object)), created: true, warnings });
     }
@@ -162,7 +208,7 @@ pub(super) fn update(
         let error = FieldError::invalid_shown("metadata.resourceVersion", "0x0", "must be specified for an update");
         return Err(status::invalid(&target.resource, &target.name, &[error]));
     }
-    replace(state, target, &existing, object, options)
+    replace(state, target, &existing, object, Ownership::ByUpdate, options)
 }
 
 /// Patches an object.
@@ -182,7 +228,36 @@ pub(super) fn patch(
         let error = FieldError::invalid("metadata.uid", &wanted.into(), "field is immutable");
         return Err(status::invalid(&target.resource, &target.name, &[error]));
     }
-    replace(state, target, &existing, patched, options)
+    replace(state, target, &existing, patched, Ownership::ByUpdate, options)
+}
+
+/// Applies a configuration: creates the object, or merges it into what is there.
+pub(super) fn apply(
+    state: &mut State,
+    target: &Target,
+    applied: Value,
+    force: bool,
+    options: &WriteOptions,
+) -> Result<Written, Refusal> {
+    let applied = admissible(target, applied)?;
+    let (applied, warnings) = decode(target, applied, options)?;
+    let existing = state.object(&target.resource.collection, &target.namespace, &target.name).cloned();
+    let mut written = match existing {
+        Some(existing) => {
+            let presented = target.resource.present(&target.version, &existing);
+            let merged = apply::apply(target, Some(&presented), applied, force, options)?;
+            replace(state, target, &existing, merged, Ownership::Settled, options)?
+        }
+        None if target.sub == Sub::Status => return Err(status::not_found(&target.resource, &target.name)),
+        None => {
+            let mut object = apply::apply(target, None, applied, force, options)?;
+            metadata(&mut object).insert("name".into(), target.name.clone().into());
+            let target = Target { name: String::new(), ..target.clone() };
+            create_owned(state, &target, object, Ownership::Settled, options)?
+        }
+    };
+    written.warnings.extend(warnings);
+    Ok(written)
 }
 
 /// Stores `object` in place of `existing`, if that is allowed and a change.
@@ -191,6 +266,7 @@ pub(super) fn replace(
     target: &Target,
     existing: &Arc<Value>,
     mut object: Value,
+    ownership: Ownership,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
     let resource = &target.resource;
@@ -203,7 +279,7 @@ pub(super) fn replace(
     }
     keep_system_metadata(meta, &presented);
     isolate(target, &mut object, &presented);
-    let (mut object, warnings) = shape(target, object, options)?;
+    let (mut object, warnings) = shape(target, object, Some(&presented), options)?;
     strategy::prepare_update(target, &mut object, &presented);
     let mut errors = finalizer_errors(&object, &presented);
     errors.extend(strategy::validate(resource, &object, Some(&presented)));
@@ -214,6 +290,9 @@ pub(super) fn replace(
     if strategy::bumps_generation(resource, target.version(), &object, &presented) {
         let generation = presented["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         metadata(&mut object).insert("generation".into(), generation.into());
+    }
+    if ownership == Ownership::ByUpdate {
+        apply::track(target, &mut object, Some(&presented), options);
     }
     let object = resource.to_storage(object);
     if object == **existing {
@@ -313,10 +392,82 @@ fn check_namespace(state: &State, target: &Target) -> Result<(), Refusal> {
     Err(status::forbidden(&target.resource, &target.name, &why))
 }
 
+/// Drops what the schema does not know. The second part of the answer is warnings.
+fn decode(target: &Target, mut object: Value, options: &WriteOptions) -> Result<(Value, Vec<String>), Refusal> {
+    let Some(schema) = target.version().and_then(|version| version.schema.as_ref()) else {
+        return Ok((object, Vec::new()));
+    };
+    tidy(&target.resource, &mut object);
+    let mut unknown = Vec::new();
+    prune(schema, &mut object, &Path::Root, &mut unknown);
+    let unknown: Vec<String> = unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+    match options.validation {
+        FieldValidation::Strict if !unknown.is_empty() => {
+            let why = format!("strict decoding error: {}", unknown.join(", "));
+            Err(status::bad_request(undecodable(target, &why)))
+        }
+        FieldValidation::Warn => Ok((object, unknown)),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok((object, Vec::new())),
+    }
+}
+
 /// Prunes, defaults and validates by the schema. The second part of the answer is warnings.
-fn shape(target: &Target, object: Value, options: &WriteOptions) -> Result<(Value, Vec<String>), Refusal> {
-    let _ = (target, options);
-    Ok((object, Vec::new()))
+fn shape(
+    target: &Target,
+    object: Value,
+    existing: Option<&Value>,
+    options: &WriteOptions,
+) -> Result<(Value, Vec<String>), Refusal> {
+    let resource = &target.resource;
+    let (mut object, warnings) = decode(target, object, options)?;
+    let Some(schema) = target.version().and_then(|version| version.schema.as_ref()) else {
+        return Ok((object, warnings));
+    };
+    set_defaults(schema, &mut object);
+    let mut errors = Vec::new();
+    check(schema, &object, existing, &Path::Root, &mut errors);
+    if !resource.custom {
+        // Decoding refuses wrong types; the rest of a built-in kind's rules is its strategy's.
+        errors.retain(FieldError::is_wrong_type);
+        if let Some(error) = errors.first() {
+            return Err(status::bad_request(undecodable(target, &format!("json: cannot unmarshal: {error}"))));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(status::invalid(resource, &target.name, &errors));
+    }
+    Ok((object, warnings))
+}
+
+fn undecodable(target: &Target, why: &str) -> String {
+    let kind = &target.resource.kind;
+    format!("{kind} in version \"{}\" cannot be handled as a {kind}: {why}", target.version)
+}
+
+/// Drops what a typed server drops when it decodes: nulls, and empty lists and maps in the metadata.
+fn tidy(resource: &Resource, object: &mut Value) {
+    if resource.custom {
+        strip_nulls(&mut object["metadata"]);
+    } else {
+        strip_nulls(object);
+    }
+    let empty = |value: &Value| match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    metadata(object).retain(|_, value| !empty(value));
+}
+
+fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
 }
 
 /// What no update may change: it is what it was.
@@ -343,7 +494,7 @@ fn keep_system_metadata(meta: &mut Map<String, Value>, existing: &Value) {
 /// A write to the status subresource changes nothing but the status, and a write to the object changes no status.
 fn isolate(target: &Target, object: &mut Value, existing: &Value) {
     let has_status = target.version().is_some_and(|version| version.status);
-    if target.status {
+    if target.sub == Sub::Status {
         let mut kept = existing.clone();
         let status = object.get_mut("status").map(Value::take);
         match status {

@@ -151,7 +151,7 @@ impl Applied {
 }
 
 /// The precondition for a write to an object as it was observed.
-fn basis(reference: &ObjectRef, object: &Value) -> Basis {
+pub(crate) fn basis(reference: &ObjectRef, object: &Value) -> Basis {
     let metadata = |key: &str| object["metadata"][key].as_str().map(str::to_owned);
     Basis {
         object: reference.clone(),

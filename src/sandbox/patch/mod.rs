@@ -1,8 +1,11 @@
 //! The three patches that change an object: JSON patch, JSON merge patch and strategic merge patch.
 
+mod strategic;
+
 use serde_json::Value;
 
 use super::resource::Resource;
+use super::schema::Schema;
 use super::status::{self, Refusal};
 
 /// A patch of an object.
@@ -18,7 +21,7 @@ pub enum Patch {
 
 impl Patch {
     /// The object that results.
-    pub(super) fn apply(&self, resource: &Resource, _version: &str, object: &Value) -> Result<Value, Refusal> {
+    pub(super) fn apply(&self, resource: &Resource, version: &str, object: &Value) -> Result<Value, Refusal> {
         let mut object = object.clone();
         match self {
             Patch::Json(operations) => json_patch::patch_unsafe(&mut object, operations).map_err(|error| {
@@ -35,9 +38,21 @@ impl Patch {
                         "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
                     return Err(status::unsupported_media_type(accepted));
                 }
-                json_patch::merge(&mut object, patch);
+                let schema = resource.version(version).and_then(|version| version.schema.clone());
+                strategic::merge(&schema.unwrap_or_else(Schema::anything), &mut object, patch);
             }
         }
         Ok(object)
+    }
+
+    /// The scale that results; a Scale has no lists, so that a strategic patch of it is a merge patch.
+    pub(super) fn apply_to_scale(&self, scale: &Value) -> Result<Value, Refusal> {
+        let mut scale = scale.clone();
+        match self {
+            Patch::Json(operations) => json_patch::patch_unsafe(&mut scale, operations)
+                .map_err(|error| status::bad_request(error.to_string()))?,
+            Patch::Merge(patch) | Patch::Strategic(patch) => json_patch::merge(&mut scale, patch),
+        }
+        Ok(scale)
     }
 }

@@ -1,0 +1,139 @@
+//! What the API server's audit log says about who wrote what, and when by the API server's clock.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The audit log of one cluster. It has the writes of the users that [`policy`] named.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    file: PathBuf,
+}
+
+/// A place in the log; what is logged later comes after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+/// One request that the API server has answered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    /// `create`, `update`, `patch`, `delete` or `deletecollection`.
+    pub verb: String,
+    pub user: AuditUser,
+    pub object_ref: Option<AuditObject>,
+    pub response_status: Option<AuditStatus>,
+    /// What was sent, for routes and Ingresses only.
+    pub request_object: Option<Value>,
+    /// When the request came in.
+    pub request_received_timestamp: Timestamp,
+    /// When it had been answered.
+    pub stage_timestamp: Timestamp,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditUser {
+    pub username: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuditObject {
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditStatus {
+    /// The HTTP status of the answer.
+    pub code: u16,
+}
+
+impl Audit {
+    pub(crate) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned() }
+    }
+
+    /// The log itself: one JSON object a line.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The present end of the log.
+    pub fn mark(&self) -> Mark {
+        Mark(std::fs::metadata(&self.file).map_or(0, |metadata| metadata.len()))
+    }
+
+    /// The requests that were logged after `mark`, in the order in which they were answered.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn since(&self, mark: Mark) -> Result<Vec<AuditEvent>> {
+        let mut file = File::open(&self.file).with_context(|| format!("opening {}", self.file.display()))?;
+        file.seek(SeekFrom::Start(mark.0)).context("seeking in the audit log")?;
+        let mut events = Vec::new();
+        for line in BufReader::new(file).lines() {
+            let line = line.context("reading the audit log")?;
+            // The last line may be half written.
+            if let Ok(event) = serde_json::from_str(&line) {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    /// How often `user` wrote after `mark`, by verb and resource as in `patch rollouts/status`. Refused writes count.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn writes(&self, user: &str, mark: Mark) -> Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for event in self.since(mark)? {
+            if event.user.username == user {
+                *counts.entry(event.what()).or_default() += 1;
+            }
+        }
+        Ok(counts)
+    }
+}
+
+impl AuditEvent {
+    /// The verb and the resource, as in `patch rollouts/status`.
+    pub fn what(&self) -> String {
+        let object = self.object_ref.clone().unwrap_or_default();
+        let separator = if object.subresource.is_empty() { "" } else { "/" };
+        format!("{} {}{separator}{}", self.verb, object.resource, object.subresource)
+    }
+}
+
+/// An audit policy that logs the writes of `users`, with their bodies where they move traffic.
+pub(crate) fn policy(users: &[&str]) -> Value {
+    let verbs = ["create", "update", "patch", "delete", "deletecollection"];
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "omitManagedFields": true,
+        "rules": [
+            {
+                "level": "Request",
+                "users": users,
+                "verbs": verbs,
+                "resources": [
+                    {"group": "gateway.networking.k8s.io"},
+                    {"group": "networking.k8s.io", "resources": ["ingresses"]},
+                ],
+            },
+            {"level": "Metadata", "users": users, "verbs": verbs},
+            {"level": "None"},
+        ],
+    })
+}

@@ -1,0 +1,49 @@
+//! The commands, one file each.
+
+mod smoke;
+mod up;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
+    Smoke(smoke::Smoke),
+    /// Starts everything and runs a command in it, with KUBECONFIG set
+    Up(up::Up),
+}
+
+impl Command {
+    /// Runs the command inside the namespaces, with its files in `folder`, until it ends or a signal comes.
+    ///
+    /// # Errors
+    /// What the command answers; or it was interrupted.
+    pub fn run(self, folder: PathBuf) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting tokio")?;
+        let ended = runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+            let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+            // What the command has started is killed when its future is dropped.
+            tokio::select! {
+                ended = self.dispatch(folder) => ended,
+                _ = interrupt.recv() => bail!("interrupted"),
+                _ = terminate.recv() => bail!("terminated"),
+            }
+        });
+        // Not to wait for a blocking call, such as a name look-up, that nobody needs any more.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn dispatch(self, folder: PathBuf) -> Result<()> {
+        match self {
+            Self::Smoke(command) => command.run(&folder).await,
+            Self::Up(command) => command.run(&folder).await,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The end-to-end harness: a real control plane, a real gateway and a real Prometheus on one machine, without containers.
+//!
+//! ```text
+//! namespace   a user, network and process namespace of its own: 10.64.0.0/16 is local, and everything dies with it
+//!   └─ environment   all of the following, started and stopped together
+//!        ├─ cluster      etcd, kube-apiserver, kube-controller-manager; users, kubeconfigs, the audit log
+//!        ├─ kubelet      binds pods, reports them running and ready, runs the commands of Job pods
+//!        │    └─ pod     the HTTP server of a pod, on the pod's own address
+//!        ├─ gateway      Traefik as a Gateway API gateway
+//!        └─ prometheus   Debian's Prometheus, which scrapes the gateway
+//! controller  `tidegate controller` as a child process that can be killed and started again
+//! load        a steady load of requests, and what became of each
+//! ```
+//!
+//! What it runs is installed by `e2e/tools/install`; see [`tools`].
+
+pub mod apply;
+pub mod audit;
+pub mod cluster;
+pub mod commands;
+pub mod controller;
+pub mod environment;
+pub mod gateway;
+pub mod http;
+pub mod job;
+pub mod kubelet;
+pub mod load;
+pub mod namespace;
+pub mod pod;
+pub mod process;
+pub mod prometheus;
+pub mod suite;
+pub mod tools;
+pub mod wait;

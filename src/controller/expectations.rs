@@ -1,0 +1,148 @@
+//! Read your writes: what we have written and not yet seen in a watch.
+//!
+//! A decision on a cache that is older than our own last write would be made again: a second ReplicaSet, a second scaling.
+//! So each write that a decision led to is remembered until the index shows it, and nothing is decided about that object
+//! before. A watch that lags for too long is overtaken by a live read.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::api::resource::ObjectRef;
+
+use super::index::{Index, Knowledge, newer};
+
+/// What the index has to show before the next decision, by the object that is decided about.
+#[derive(Debug, Default)]
+pub struct Expectations(Mutex<BTreeMap<ObjectRef, Vec<Expected>>>);
+
+/// One write, or one doubt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    pub object: ObjectRef,
+    pub what: What,
+    /// When the write was answered.
+    pub since: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// The object in this version or a newer one.
+    Version(String),
+    /// The object of this uid gone, or on its way.
+    Gone { uid: String },
+    /// Anything read after now: a write met a newer version than the index has, or its answer never came.
+    Reread,
+}
+
+impl Expectations {
+    pub fn note(&self, decider: &ObjectRef, object: &ObjectRef, what: What) {
+        let mut map = self.map();
+        let list = map.entry(decider.clone()).or_default();
+        // The newest write of an object implies the older ones.
+        list.retain(|expected| expected.object != *object);
+        list.push(Expected { object: object.clone(), what, since: Instant::now() });
+    }
+
+    /// What the index does not show yet of what decisions about `decider` have written; empty when it may be decided.
+    pub fn outstanding(&self, decider: &ObjectRef, index: &Index) -> Vec<Expected> {
+        let mut map = self.map();
+        let Some(list) = map.get_mut(decider) else { return Vec::new() };
+        list.retain(|expected| !met(expected, index));
+        if list.is_empty() {
+            map.remove(decider);
+            return Vec::new();
+        }
+        list.clone()
+    }
+
+    /// Drops what was expected of an object: it has just been read.
+    pub fn settle(&self, decider: &ObjectRef, object: &ObjectRef) {
+        let mut map = self.map();
+        if let Some(list) = map.get_mut(decider) {
+            list.retain(|expected| expected.object != *object);
+            if list.is_empty() {
+                map.remove(decider);
+            }
+        }
+    }
+
+    /// Whether this version of the object is a write of ours for `decider`.
+    pub fn wrote(&self, decider: &ObjectRef, object: &ObjectRef, resource_version: &str) -> bool {
+        self.map().get(decider).is_some_and(|list| {
+            list.iter().any(|expected| {
+                expected.object == *object
+                    && matches!(&expected.what, What::Version(version) if version == resource_version)
+            })
+        })
+    }
+
+    pub fn forget(&self, decider: &ObjectRef) {
+        self.map().remove(decider);
+    }
+
+    fn map(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, Vec<Expected>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn met(expected: &Expected, index: &Index) -> bool {
+    if index.knowledge(expected.object.resource) != Knowledge::Synced {
+        // Nobody will ever see it, so nobody decides on an old version of it either.
+        return !matches!(expected.what, What::Reread) || index.entry_of(&expected.object).is_none();
+    }
+    let entry = index.entry_of(&expected.object);
+    match &expected.what {
+        What::Version(version) => entry.is_some_and(|entry| !newer(version, &entry.resource_version)),
+        What::Gone { uid } => entry.is_none_or(|entry| entry.uid != *uid || entry.deleting),
+        What::Reread => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use crate::api::resource::{REPLICA_SET, ROLLOUT};
+
+    use super::*;
+
+    fn see(index: &mut Index, name: &str, version: u32, deleting: bool) {
+        let deleted = deleting.then_some("2026-01-01T00:00:00Z");
+        let object = json!({"metadata": {
+            "name": name, "namespace": "shop", "uid": name, "resourceVersion": version.to_string(), "deletionTimestamp": deleted,
+        }, "spec": {}});
+        index.apply(REPLICA_SET, serde_json::from_value(object).unwrap(), Timestamp::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_write_is_outstanding_until_the_index_shows_it() {
+        let web = ObjectRef::new(ROLLOUT, "shop", "web");
+        let [created, scaled, deleted] =
+            ["created", "scaled", "deleted"].map(|n| ObjectRef::new(REPLICA_SET, "shop", n));
+        let expectations = Expectations::default();
+        let mut index = Index::default();
+        index.list_begins(REPLICA_SET);
+        see(&mut index, "scaled", 3, false);
+        see(&mut index, "deleted", 4, false);
+        index.list_ends(REPLICA_SET);
+
+        expectations.note(&web, &created, What::Version("5".into()));
+        expectations.note(&web, &scaled, What::Version("6".into()));
+        expectations.note(&web, &deleted, What::Gone { uid: "deleted".into() });
+        let open = |index: &Index| {
+            expectations.outstanding(&web, index).into_iter().map(|e| e.object.name).collect::<Vec<_>>()
+        };
+        assert_eq!(open(&index), ["created", "scaled", "deleted"]);
+        assert!(expectations.wrote(&web, &scaled, "6"));
+        see(&mut index, "created", 5, false);
+        see(&mut index, "scaled", 5, false);
+        assert_eq!(open(&index), ["scaled", "deleted"], "an older version than ours is not ours");
+        see(&mut index, "scaled", 7, false);
+        see(&mut index, "deleted", 8, true);
+        assert_eq!(open(&index), [""; 0], "a newer one implies ours");
+        assert!(expectations.outstanding(&ObjectRef::new(ROLLOUT, "shop", "other"), &index).is_empty());
+    }
+}

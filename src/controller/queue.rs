@@ -1,0 +1,321 @@
+//! The work queue: which objects are to be decided about, and when.
+//!
+//! An object is in it once, however many events name it, and is never handed out twice at a time: what comes in while it
+//! is being decided makes it due again afterwards. Failures delay an object, and only that one; an event from outside
+//! (a user's abort) cuts the delay short.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::api::resource::ObjectRef;
+
+/// The first delay after a failure. Short, since most failures are passing ones (a webhook that restarts, an object of
+/// the user's that is applied a moment later).
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// No object is left alone for longer: who repairs the cause sees the effect within a minute, and an object that cannot
+/// be helped costs one decision a minute.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// A queue of objects, shared by all who add and all who work.
+#[derive(Debug)]
+pub struct Queue {
+    state: Mutex<State>,
+    /// One permit for each object that has become due.
+    due: Notify,
+}
+
+/// When a worker that has decided about an object wants to see it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When something happens to it.
+    Idle,
+    /// At this time, if nothing happens before.
+    At(Instant),
+    /// Likewise, but the decision has not been made yet: earlier failures still count.
+    Wait(Instant),
+    /// Something failed: after a delay that doubles with each failure in a row.
+    Retry,
+}
+
+#[derive(Debug)]
+struct State {
+    ready: VecDeque<ObjectRef>,
+    timers: BTreeSet<(Instant, ObjectRef)>,
+    items: BTreeMap<ObjectRef, Item>,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug, Default)]
+struct Item {
+    ready: bool,
+    running: bool,
+    /// It was added while it was running.
+    again: bool,
+    timer: Option<Instant>,
+    /// The timer is the delay after a failure.
+    delayed: bool,
+    /// In a row.
+    failures: u32,
+}
+
+impl Queue {
+    /// An empty queue; `seed` determines the jitter.
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            timers: BTreeSet::new(),
+            items: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+        };
+        Self { state: Mutex::new(state), due: Notify::new() }
+    }
+
+    /// Something has happened that concerns the object: it is due now.
+    pub fn add(&self, object: &ObjectRef) {
+        if self.state().add(object) {
+            self.due.notify_one();
+        }
+    }
+
+    /// A write of ours has been seen. Like [`Queue::add`], but it does not cut short the delay after a failure: else an
+    /// object whose status we write at each failure would drive itself.
+    pub fn add_own(&self, object: &ObjectRef) {
+        let mut state = self.state();
+        if !state.items.get(object).is_some_and(|item| item.delayed) && state.add(object) {
+            self.due.notify_one();
+        }
+    }
+
+    /// The next object that is due; waits for it. It is not handed out again before [`Queue::done`].
+    pub async fn next(&self) -> ObjectRef {
+        loop {
+            let timer = {
+                let mut state = self.state();
+                let more = state.promote(Instant::now());
+                if let Some(object) = state.take() {
+                    // Another worker may be needed for the rest.
+                    if more || !state.ready.is_empty() {
+                        self.due.notify_one();
+                    }
+                    return object;
+                }
+                state.timers.first().map(|(at, _)| *at)
+            };
+            let notified = self.due.notified();
+            match timer {
+                Some(at) => {
+                    tokio::select! {
+                        biased;
+                        () = notified => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+                None => notified.await,
+            }
+        }
+    }
+
+    /// An object that was handed out has been decided about.
+    pub fn done(&self, object: &ObjectRef, next: Next) {
+        self.state().done(object, next);
+        // Whoever waits looks at the timers again.
+        self.due.notify_one();
+    }
+
+    /// Forgets an object that is no more.
+    pub fn forget(&self, object: &ObjectRef) {
+        let mut state = self.state();
+        if let Some(timer) = state.items.get_mut(object).and_then(|item| item.timer.take()) {
+            state.timers.remove(&(timer, object.clone()));
+        }
+        if state.items.get(object).is_some_and(|item| !item.ready && !item.running) {
+            state.items.remove(object);
+        }
+    }
+
+    /// How many objects are due and wait for a worker.
+    pub fn depth(&self) -> usize {
+        self.state().ready.len()
+    }
+
+    /// How many times in a row the object has failed.
+    pub fn failures(&self, object: &ObjectRef) -> u32 {
+        self.state().items.get(object).map_or(0, |item| item.failures)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, and if something did, the state would still be consistent enough.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether a worker is needed for it.
+    fn add(&mut self, object: &ObjectRef) -> bool {
+        let item = self.items.entry(object.clone()).or_default();
+        if let Some(timer) = item.timer.take() {
+            self.timers.remove(&(timer, object.clone()));
+        }
+        item.delayed = false;
+        if item.running {
+            item.again = true;
+            return false;
+        }
+        if std::mem::replace(&mut item.ready, true) {
+            return false;
+        }
+        self.ready.push_back(object.clone());
+        true
+    }
+
+    /// Makes everything due whose time has come; whether that was anything.
+    fn promote(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, object)) = self.timers.pop_first() {
+                any |= self.add(&object);
+            }
+        }
+        any
+    }
+
+    fn take(&mut self) -> Option<ObjectRef> {
+        let object = self.ready.pop_front()?;
+        let item = self.items.entry(object.clone()).or_default();
+        item.ready = false;
+        item.running = true;
+        Some(object)
+    }
+
+    fn done(&mut self, object: &ObjectRef, next: Next) {
+        let Some(item) = self.items.get_mut(object) else { return };
+        item.running = false;
+        item.failures = match next {
+            Next::Idle | Next::At(_) => 0,
+            Next::Wait(_) => item.failures,
+            Next::Retry => item.failures.saturating_add(1),
+        };
+        if std::mem::take(&mut item.again) {
+            self.add(object);
+            return;
+        }
+        let at = match next {
+            Next::Idle => {
+                self.items.remove(object);
+                return;
+            }
+            Next::At(at) | Next::Wait(at) => at,
+            Next::Retry => {
+                item.delayed = true;
+                let doublings = (item.failures - 1).min(16);
+                let delay = LONGEST_DELAY.min(FIRST_DELAY * 2_u32.pow(doublings));
+                // Between half and all of it, so that objects that failed together do not come back together.
+                Instant::now() + delay.mul_f64(0.5 + self.random.f64() / 2.0)
+            }
+        };
+        item.timer = Some(at);
+        self.timers.insert((at, object.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::api::resource::ROLLOUT;
+
+    use super::*;
+
+    fn object(name: &str) -> ObjectRef {
+        ObjectRef::new(ROLLOUT, "shop", name)
+    }
+
+    async fn next(queue: &Queue, within: Duration) -> Option<String> {
+        tokio::time::timeout(within, queue.next()).await.ok().map(|object| object.name)
+    }
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_is_queued_once_and_decided_once_at_a_time() {
+        let queue = Queue::new(1);
+        for name in ["a", "b", "a"] {
+            queue.add(&object(name));
+        }
+        assert_eq!(queue.depth(), 2);
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"));
+        queue.add(&object("a"));
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("b"));
+        assert_eq!(next(&queue, SOON).await, None, "a is still being decided");
+        queue.done(&object("a"), Next::Idle);
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "it was added meanwhile");
+        queue.done(&object("a"), Next::Idle);
+        assert_eq!(next(&queue, SOON).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_comes_at_its_time_and_only_once() {
+        let queue = Queue::new(1);
+        queue.add(&object("a"));
+        next(&queue, SOON).await;
+        queue.done(&object("a"), Next::At(Instant::now() + Duration::from_secs(30)));
+        assert_eq!(next(&queue, Duration::from_secs(29)).await, None);
+        assert_eq!(next(&queue, Duration::from_secs(2)).await.as_deref(), Some("a"));
+        queue.done(&object("a"), Next::At(Instant::now() + Duration::from_secs(30)));
+        queue.add(&object("a"));
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "an event comes before the wake-up");
+        queue.done(&object("a"), Next::Idle);
+        assert_eq!(next(&queue, Duration::from_secs(3600)).await, None, "and replaces it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_delay_their_object_up_to_a_minute() {
+        let queue = Queue::new(7);
+        queue.add(&object("a"));
+        let mut delays = Vec::new();
+        for _ in 0..14 {
+            let before = Instant::now();
+            queue.next().await;
+            delays.push(before.elapsed());
+            queue.done(&object("a"), Next::Retry);
+        }
+        for (failures, delay) in delays.iter().enumerate().skip(1) {
+            let full = LONGEST_DELAY.min(FIRST_DELAY * 2_u32.pow(failures as u32 - 1));
+            let lowest = full / 2;
+            assert!(*delay >= lowest && *delay <= full + SOON, "{failures} failures: {delay:?}");
+        }
+        queue.add(&object("b"));
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("b"), "others are not delayed");
+        queue.add_own(&object("a"));
+        assert_eq!(next(&queue, Duration::from_secs(1)).await, None, "our own write does not end the delay");
+        queue.add(&object("a"));
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "an event from outside does");
+        queue.done(&object("a"), Next::Idle);
+        assert_eq!(queue.failures(&object("a")), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_worker_gets_work() {
+        let queue = Arc::new(Queue::new(1));
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { queue.next().await.name })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for name in ["a", "b", "c"] {
+            queue.add(&object(name));
+        }
+        let mut names = Vec::new();
+        for worker in workers {
+            names.push(worker.await.unwrap());
+        }
+        names.sort();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+}

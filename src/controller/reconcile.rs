@@ -1,0 +1,284 @@
+//! One object, from being due to having been dealt with: observe, decide, act, and again where something was not as seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::api::common::time;
+use crate::api::resource::{self, ObjectRef};
+use crate::api::rollout::RolloutStatus;
+use crate::plan::{Event, Failure, Plan};
+
+use super::Shell;
+use super::api::{CallError, PatchKind};
+use super::envelope::{Envelope, Unreadable};
+use super::execute::{self, Subject};
+use super::expectations::{Expected, What};
+use super::index::Knowledge;
+use super::queue::Next;
+use super::world::{self, View};
+
+/// How many times in a row something may turn out to have changed before the object is delayed like after a failure.
+const ATTEMPTS: u32 = 4;
+
+/// What is remembered of an object between its decisions.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// What failed of the last plan.
+    pub failures: Vec<Failure>,
+    /// Events of plans that were carried out, but whose status was not written.
+    events: Vec<Event>,
+}
+
+/// One pass over one object.
+pub struct Pass<'a> {
+    shell: &'a Shell,
+    object: &'a ObjectRef,
+    pub memory: Memory,
+    /// Actions that failed in this pass.
+    blocked: Vec<Failure>,
+    attempts: u32,
+}
+
+/// What follows from having carried a plan out.
+pub enum Settled {
+    /// Decide again, at once.
+    Again,
+    Finished(Next),
+}
+
+/// Decides about a Rollout and does what is decided.
+pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
+    let mut pass = Pass::begin(shell, object);
+    let next = loop {
+        if let Err(next) = pass.freshen().await {
+            break next;
+        }
+        let failures = pass.memory.failures.clone();
+        let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
+        let world = match view {
+            View::Ready(world) => world,
+            View::Gone => {
+                shell.forget(object);
+                return Next::Idle;
+            }
+            View::Waiting(why) => {
+                debug!(%object, why, "not decided yet");
+                break Next::Wait(Instant::now() + shell.settings.stale_limit);
+            }
+            View::Unreadable(unreadable) => break pass.refuse(&unreadable).await,
+        };
+        let plan = (shell.decide)(&world);
+        let metadata = &world.rollout.metadata;
+        let subject = Subject {
+            reference: object.clone(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        };
+        let old = world.rollout.status.clone().unwrap_or_default();
+        let ended = ended(&old, &plan.status).then(|| plan.status.duration.clone()).flatten();
+        match pass.settle(subject, &old, plan).await {
+            Settled::Again => {}
+            Settled::Finished(next) => {
+                if let (Some(duration), Next::Idle | Next::At(_)) = (ended, next) {
+                    shell.telemetry.update_ended(&duration);
+                }
+                break next;
+            }
+        }
+    };
+    pass.end(next)
+}
+
+/// Whether an update ends with this status.
+fn ended(old: &RolloutStatus, new: &RolloutStatus) -> bool {
+    let finished = |status: &RolloutStatus| status.duration.as_ref().and_then(|duration| duration.finished_at.clone());
+    finished(new).is_some() && finished(new) != finished(old)
+}
+
+impl<'a> Pass<'a> {
+    pub fn begin(shell: &'a Shell, object: &'a ObjectRef) -> Self {
+        let memory = shell.memories().remove(object).unwrap_or_default();
+        Self { shell, object, memory, blocked: Vec::new(), attempts: 0 }
+    }
+
+    pub fn end(self, next: Next) -> Next {
+        if !self.memory.failures.is_empty() || !self.memory.events.is_empty() {
+            self.shell.memories().insert(self.object.clone(), self.memory);
+        }
+        next
+    }
+
+    /// Makes sure that the index shows at least what we have written; or says when to look again.
+    pub async fn freshen(&mut self) -> Result<(), Next> {
+        let outstanding = self.shell.expectations.outstanding(self.object, &self.shell.index());
+        let limit = self.shell.settings.stale_limit;
+        let (due, early): (Vec<Expected>, Vec<Expected>) = outstanding
+            .into_iter()
+            .partition(|expected| expected.what == What::Reread || expected.since.elapsed() >= limit);
+        for expected in due {
+            self.reread(&expected.object).await.map_err(|error| {
+                warn!(object = %self.object, read = %expected.object, %error, "cannot read what has to be known");
+                Next::Retry
+            })?;
+        }
+        let Some(first) = early.iter().map(|expected| expected.since).min() else { return Ok(()) };
+        self.shell.telemetry.stale_waits.inc();
+        debug!(object = %self.object, unseen = early.len(), "a write of ours has not been seen yet");
+        Err(Next::Wait(first + limit))
+    }
+
+    /// Reads an object past the watch.
+    async fn reread(&self, object: &ObjectRef) -> Result<(), CallError> {
+        let shell = self.shell;
+        shell.telemetry.live_reads.inc();
+        let read = shell.api.read::<Envelope>(object).await;
+        let known = shell.index().knowledge(object.resource) == Knowledge::Synced;
+        let mut effects = match read {
+            Ok(envelope) if known => shell.index().apply(object.resource, envelope, shell.clock.now()),
+            Err(CallError::NotFound(_)) if known => shell.index().remove(object, ""),
+            Ok(_) | Err(CallError::NotFound(_)) => Default::default(),
+            Err(error) => return Err(error),
+        };
+        shell.expectations.settle(self.object, object);
+        // Whoever reads is about to decide anyway.
+        effects.concerned.remove(self.object);
+        shell.take_in(effects);
+        Ok(())
+    }
+
+    /// Carries a plan out and writes the status.
+    pub async fn settle<S>(&mut self, mut subject: Subject, old: &S, plan: Plan<S>) -> Settled
+    where
+        S: Serialize + PartialEq,
+    {
+        let shell = self.shell;
+        self.log(&plan, *old != plan.status);
+        let outcome = execute::actions(shell, &mut subject, &plan.actions, &self.blocked).await;
+        let known = alike(&outcome.failures, &self.memory.failures);
+        self.memory.failures = outcome.failures.clone();
+        if outcome.outdated || !known {
+            // The status of this plan would say what is not so. What was done has happened nevertheless.
+            if outcome.done > 0 {
+                self.memory.events.extend(plan.events);
+            }
+            let succeeded = outcome.failures.is_empty();
+            self.blocked.extend(outcome.failures);
+            // What failed before and has succeeded now is no reason for a delay.
+            return self.again(!succeeded || outcome.outdated);
+        }
+        match execute::status(shell, &mut subject, old, &plan.status).await {
+            Ok(_) => {}
+            Err(CallError::Conflict(why)) => {
+                debug!(object = %self.object, why, "the status has changed meanwhile");
+                if outcome.done > 0 {
+                    self.memory.events.extend(plan.events);
+                }
+                return self.again(true);
+            }
+            Err(CallError::NotFound(_)) => return self.again(true),
+            Err(error) => {
+                warn!(object = %self.object, %error, "cannot write the status");
+                return Settled::Finished(Next::Retry);
+            }
+        }
+        let mut events = std::mem::take(&mut self.memory.events);
+        events.retain(|event| !plan.events.contains(event));
+        for event in events.into_iter().chain(plan.events) {
+            shell.events.emit(self.object, &subject.uid, event);
+        }
+        Settled::Finished(match plan.wake {
+            _ if !self.memory.failures.is_empty() => Next::Retry,
+            Some(at) => Next::At(shell.instant(at)),
+            None => shell.resync(self.object),
+        })
+    }
+
+    fn again(&mut self, counts: bool) -> Settled {
+        self.attempts += u32::from(counts);
+        if self.attempts >= ATTEMPTS { Settled::Finished(Next::Retry) } else { Settled::Again }
+    }
+
+    /// One line for each decision that does something, and why.
+    fn log<S>(&self, plan: &Plan<S>, status_changes: bool) {
+        let object = self.object;
+        if plan.actions.is_empty() && plan.events.is_empty() && !status_changes {
+            debug!(%object, reason = plan.reason, "decided: nothing to do");
+            return;
+        }
+        let actions: Vec<String> = plan.actions.iter().map(ToString::to_string).collect();
+        let wake = plan.wake.map(|wake| wake.to_string()).unwrap_or_default();
+        info!(%object, reason = plan.reason, actions = actions.join("; "), status = status_changes, wake, "decided");
+    }
+
+    /// Says on a Rollout that does not decode what is wrong with it.
+    async fn refuse(&mut self, unreadable: &Arc<Unreadable>) -> Next {
+        let Unreadable { error, meta, status } = unreadable.as_ref();
+        let now = self.shell.clock.now();
+        let text = format!("The Rollout \"{}\" is invalid: {error}", meta.name);
+        let old = json!({
+            "phase": status["phase"], "message": status["message"],
+            "observedGeneration": status["observedGeneration"], "conditions": status["conditions"],
+        });
+        let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let said = conditions.iter().any(|condition| {
+            condition["type"] == "InvalidSpec" && condition["status"] == "True" && condition["message"] == *text
+        });
+        if !said {
+            conditions.retain(|condition| condition["type"] != "InvalidSpec");
+            let time = serde_json::to_value(time(now)).unwrap_or(Value::Null);
+            conditions.push(json!({
+                "type": "InvalidSpec", "status": "True", "reason": "InvalidSpec", "message": text,
+                "lastUpdateTime": time, "lastTransitionTime": time,
+            }));
+        }
+        let new = json!({
+            "phase": "Degraded", "message": format!("InvalidSpec: {text}"),
+            "observedGeneration": meta.generation.to_string(), "conditions": conditions,
+        });
+        let Some(changes) = execute::difference(&old, &new) else { return self.shell.resync(self.object) };
+        warn!(object = %self.object, %error, "the spec cannot be decoded");
+        let patch = json!({
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "status": changes,
+        });
+        match self.shell.api.patch(self.object, "status", PatchKind::Merge, &patch).await {
+            Ok(written) => {
+                self.shell.expectations.note(self.object, self.object, What::Version(written.resource_version));
+                self.shell.resync(self.object)
+            }
+            Err(CallError::Conflict(_) | CallError::NotFound(_)) => {
+                self.shell.expectations.note(self.object, self.object, What::Reread);
+                Next::Wait(Instant::now() + Duration::from_millis(100))
+            }
+            Err(error) => {
+                warn!(object = %self.object, %error, "cannot write the status");
+                Next::Retry
+            }
+        }
+    }
+}
+
+/// Whether two lists name the same failed actions; the server's words may differ.
+fn alike(one: &[Failure], other: &[Failure]) -> bool {
+    let names = |failures: &[Failure]| {
+        let mut names: Vec<_> = failures.iter().map(|failure| (failure.object.clone(), failure.action as u8)).collect();
+        names.sort();
+        names
+    };
+    names(one) == names(other)
+}
+
+/// Works off one object that is due.
+pub async fn work(shell: &Shell, object: &ObjectRef) -> Next {
+    let began = Instant::now();
+    let next = match object.resource {
+        resource::ROLLOUT => rollout(shell, object).await,
+        _ => Next::Idle,
+    };
+    shell.telemetry.decided(object, began.elapsed(), next == Next::Retry);
+    next
+}

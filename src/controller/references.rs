@@ -1,0 +1,116 @@
+//! Which objects a Rollout or a template refers to.
+
+use std::collections::BTreeSet;
+
+use kube::core::Selector;
+
+use crate::api::Rollout;
+use crate::api::analysis::AnalysisTemplateSpec;
+use crate::api::resource::{self, ObjectRef, Resource};
+use crate::api::steps::TemplateRef;
+use crate::traffic;
+
+/// What an object refers to.
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    /// Named objects: Services, routes, templates.
+    pub objects: BTreeSet<ObjectRef>,
+    /// Kinds of routes of which a router selects some by labels in a namespace.
+    pub selected: Vec<(Resource, String, Selector)>,
+}
+
+impl References {
+    /// What a Rollout names itself; what its templates name is found through them.
+    pub fn of_rollout(rollout: &Rollout) -> Self {
+        let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
+        let mut objects: BTreeSet<ObjectRef> =
+            services(rollout).into_iter().map(|name| ObjectRef::new(resource::SERVICE, namespace, name)).collect();
+        objects.extend(templates(rollout).into_iter().map(|reference| template(namespace, reference)));
+        let mut selected = Vec::new();
+        let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
+        for router in routing.map(traffic::routers).unwrap_or_default() {
+            let needs = router.needs(rollout);
+            objects.extend(needs.objects);
+            selected.extend(needs.selected.into_iter().filter_map(|(resource, namespace, selector)| {
+                // A selector that cannot be understood selects nothing; the router's own validation refuses it.
+                Some((resource, namespace, Selector::try_from(selector).ok()?))
+            }));
+        }
+        Self { objects, selected }
+    }
+
+    /// The templates that a template in this namespace names. The namespace of a ClusterAnalysisTemplate is empty, and so
+    /// is then that of the namespaced templates it names: they are those of whichever Rollout uses it.
+    pub fn of_template(namespace: &str, spec: &AnalysisTemplateSpec) -> Self {
+        let objects = spec.templates.iter().map(|reference| template(namespace, reference)).collect();
+        Self { objects, selected: Vec::new() }
+    }
+
+    /// The kinds that are watched only when something refers to them.
+    pub fn route_kinds(&self) -> impl Iterator<Item = Resource> + '_ {
+        let named = self.objects.iter().map(|object| object.resource);
+        named.chain(self.selected.iter().map(|(resource, ..)| *resource)).filter(|resource| is_route(*resource))
+    }
+}
+
+/// Whether a kind belongs to routers, so that it is watched on demand and kept as raw JSON.
+pub fn is_route(resource: Resource) -> bool {
+    !matches!(
+        resource,
+        resource::ROLLOUT
+            | resource::REPLICA_SET
+            | resource::SERVICE
+            | resource::ANALYSIS_RUN
+            | resource::ANALYSIS_TEMPLATE
+            | resource::CLUSTER_ANALYSIS_TEMPLATE
+            | resource::EXPERIMENT
+            | resource::JOB
+    )
+}
+
+/// The object that a template reference made in `namespace` means.
+pub fn template(namespace: &str, reference: &TemplateRef) -> ObjectRef {
+    if reference.cluster_scope {
+        ObjectRef::new(resource::CLUSTER_ANALYSIS_TEMPLATE, "", &reference.template_name)
+    } else {
+        ObjectRef::new(resource::ANALYSIS_TEMPLATE, namespace, &reference.template_name)
+    }
+}
+
+/// The names of all Services that the strategy mentions.
+fn services(rollout: &Rollout) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    if let Some(blue_green) = &rollout.spec.strategy.blue_green {
+        names.extend([blue_green.active_service.as_str(), &blue_green.preview_service]);
+    }
+    if let Some(canary) = &rollout.spec.strategy.canary {
+        names.extend([canary.stable_service.as_str(), &canary.canary_service]);
+        if let Some(ping_pong) = &canary.ping_pong {
+            names.extend([ping_pong.ping_service.as_str(), &ping_pong.pong_service]);
+        }
+        if let Some(routing) = &canary.traffic_routing {
+            if let Some(nginx) = &routing.nginx {
+                names.extend([nginx.stable_service.as_str(), &nginx.canary_service]);
+            }
+            names.extend(routing.alb.iter().map(|alb| alb.root_service.as_str()));
+            names.extend(routing.smi.iter().map(|smi| smi.root_service.as_str()));
+        }
+    }
+    names.remove("");
+    names
+}
+
+/// The templates that the strategy names.
+pub fn templates(rollout: &Rollout) -> Vec<&TemplateRef> {
+    let mut all = Vec::new();
+    if let Some(blue_green) = &rollout.spec.strategy.blue_green {
+        let analyses = [&blue_green.pre_promotion_analysis, &blue_green.post_promotion_analysis];
+        all.extend(analyses.into_iter().flatten().flat_map(|analysis| &analysis.templates));
+    }
+    if let Some(canary) = &rollout.spec.strategy.canary {
+        all.extend(canary.analysis.iter().flat_map(|background| &background.analysis.templates));
+        let steps = canary.steps.iter().filter_map(|step| step.analysis.as_ref());
+        all.extend(steps.flat_map(|analysis| &analysis.templates));
+    }
+    all
+}

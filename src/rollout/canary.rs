@@ -1,0 +1,324 @@
+//! The canary strategy: what it would like the cluster to look like now, and what of it is done.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::api::canary::CanaryStrategy;
+use crate::api::names::DESIRED_REPLICAS;
+use crate::api::rollout::RolloutStatus;
+use crate::plan::{Action, FailedAction};
+
+use super::conditions::{self, Facts};
+use super::draft::Draft;
+use super::guard::{self, Admitted, Proposal};
+use super::replicas::{self, Basic, Counts, Limits};
+use super::scale_down::{self, Wishes};
+use super::scene::Scene;
+use super::steps::{self, Ready};
+use super::traffic::{self, Routing};
+use super::world::ReplicaSet;
+use super::{analysis_runs, events, pauses, revision, services};
+
+/// How far a decision may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// All the way.
+    Forward,
+    /// Something is wrong with the spec or with what it names: only back to stable.
+    Back,
+}
+
+/// Sizes that the strategy wants, before the guard.
+struct Sizes {
+    wishes: Wishes,
+    /// Size of the new ReplicaSet if it is created now.
+    new: i32,
+    /// Whether the observed sizes are those that the step asks for, with enough pods available.
+    reached: bool,
+}
+
+/// One pass: ReplicaSets, Services, routes, analysis, sizes, steps, promotion.
+pub(super) fn pass(
+    scene: &Scene<'_>,
+    draft: &mut Draft<'_>,
+    routing: &Routing<'_>,
+    reach: Reach,
+    aborting: bool,
+    facts: &mut Facts,
+) {
+    let halted = halted(scene, &draft.status);
+    let sizes = sizes(scene, draft);
+    claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
+
+    let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
+    let admitted = admit(scene, draft, routing, weight, !halted, &sizes);
+    services::switch(scene, draft, &admitted.services);
+    traffic::route(scene, draft, routing, &admitted.splits);
+
+    let judged = draft.status.abort || draft.status.promote_full || reach == Reach::Back;
+    let analysis = if judged {
+        analysis_runs::end_all(scene, draft, aborting);
+        false
+    } else {
+        analysis_runs::follow(scene, draft)
+    };
+
+    if !halted {
+        scale(scene, draft, &admitted, &sizes.wishes);
+    }
+    for deletion in admitted.deletions(scene.world) {
+        draft.because(deletion.to_string());
+        draft.act(deletion, None);
+    }
+    if reach == Reach::Back || draft.status.abort {
+        return;
+    }
+    let weight_made = routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
+    if let Some(reason) = promotion(scene, &draft.status, weight_made) {
+        promote(scene, draft, reason);
+    } else if !halted && !draft.status.promote_full {
+        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, analysis });
+    }
+}
+
+/// Whether sizes and steps stay as they are. A way back to stable is never halted.
+fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
+    let going_back = status.abort
+        || scene.revisions.is_fully_promoted()
+            && scene.revisions.others.iter().any(|other| other.replicas > 0 && scale_down::deadline(other).is_none());
+    let inconclusive = pauses::find(status, pauses::INCONCLUSIVE).is_some();
+    (scene.rollout.spec.paused || inconclusive) && !going_back
+}
+
+/// Whether something of an update is left although the new version is the stable one: its pods, or traffic to them.
+pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
+    let weighs = |observed: &Result<crate::traffic::ObservedSplit, _>| {
+        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0)
+    };
+    scene.starts_over()
+        || scene.revisions.others.iter().any(|other| other.replicas > 0)
+        || routing.traffic.routers.iter().any(weighs)
+}
+
+/// Takes in orphans, makes the new ReplicaSet, and keeps its annotations and the revision up to date.
+fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, facts: &mut Facts) {
+    for action in revision::claim(scene.world, &scene.revisions) {
+        draft.because(action.to_string());
+        draft.act(action, None);
+    }
+    if reach == Reach::Back {
+        return;
+    }
+    let number = scene.revisions.number();
+    if let Some(action) = revision::annotate_rollout(scene.world, &scene.revisions) {
+        draft.act(action, Some(events::updated(number)));
+    }
+    if let Some(action) = revision::update(scene.world, &scene.revisions) {
+        draft.because(action.to_string());
+        draft.act(action, None);
+    }
+    let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
+    if facts.started_over && !scene.is_promoted(&draft.status) && !conditions::says_not_completed(&draft.status) {
+        draft.event(events::not_completed(number, &scene.revisions.hash));
+    }
+    if let (Some(size @ 1..), Some(name)) = (size, &facts.created) {
+        draft.event(events::scaled(name, number, 0, size));
+    }
+}
+
+/// Creates the new ReplicaSet and returns its size. It has it at once: nothing stands on its being empty first, and that
+/// saves a write for every update.
+fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts) -> i32 {
+    let mut action = revision::create(scene.world, &scene.revisions, scene.desired);
+    let name = action.object().name.clone();
+    if let Action::Create { body, .. } = &mut action {
+        body["spec"]["replicas"] = json!(size);
+        body["metadata"]["annotations"][DESIRED_REPLICAS] = json!(scene.replicas.to_string());
+    }
+    let number = scene.revisions.number();
+    draft.because(format!("create ReplicaSet {name} (revision {number}) with {size} pods"));
+    draft.act(action, Some(events::created(&name, number)));
+    facts.created = Some(name);
+    size
+}
+
+/// Tries again to create the new ReplicaSet; until that succeeds, the update does not begin.
+pub(super) fn retry_create(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts, error: &str) {
+    let action = revision::create(scene.world, &scene.revisions, scene.desired);
+    let message = format!("Failed to create new replica set \"{}\": {error}", action.object().name);
+    draft.because(message.as_str());
+    draft.event(events::create_failed(&message));
+    draft.act(action, None);
+    facts.create_error = Some(message);
+}
+
+fn sizes(scene: &Scene<'_>, draft: &mut Draft<'_>) -> Sizes {
+    // Limits that cannot be read are refused, but an abort goes on: with the defaults.
+    let limits = replicas::limits(scene.canary, scene.replicas)
+        .or_else(|_| replicas::limits(&CanaryStrategy::default(), scene.replicas))
+        .unwrap_or(Limits { surge: 0, unavailable: 1 });
+    if scene.routes_traffic() { routed_sizes(scene, draft, limits) } else { basic_sizes(scene, &draft.status, limits) }
+}
+
+/// The stable ReplicaSet, unless it is the new one too.
+fn separate_stable<'a>(scene: &Scene<'a>) -> Option<&'a ReplicaSet> {
+    scene.revisions.stable.filter(|_| !scene.revisions.is_fully_promoted())
+}
+
+fn basic_sizes(scene: &Scene<'_>, status: &RolloutStatus, limits: Limits) -> Sizes {
+    let stable = separate_stable(scene);
+    let others: Vec<Counts> = scene.revisions.others.iter().map(|other| Counts::from(*other)).collect();
+    let total = replicas::max_weight(scene.canary);
+    let weight = match replicas::canary_scale(scene.canary, status) {
+        replicas::CanaryScale::Weight(weight) => weight,
+        // Has no meaning without traffic routing.
+        replicas::CanaryScale::Replicas(_) => replicas::current_set_weight(scene.canary, status),
+    };
+    let wanted = replicas::basic(&Basic {
+        replicas: scene.replicas,
+        weight,
+        total,
+        limits,
+        // One that is created in this pass starts from nothing.
+        new: Some(scene.revisions.new.map_or(Counts::default(), Counts::from)),
+        stable: stable.map(Counts::from),
+        others: &others,
+    });
+    let mut wishes = Wishes::default();
+    for (set, size) in [(stable, wanted.stable), (scene.revisions.new, wanted.new)] {
+        if let Some(set) = set {
+            wishes.replicas.insert(set.name.clone(), size);
+            scale_down::keep(set, &mut wishes);
+        }
+    }
+    for (other, size) in scene.revisions.others.iter().zip(&wanted.others) {
+        wishes.replicas.insert(other.name.clone(), *size);
+    }
+    let no_others = scene.revisions.others.iter().all(|other| other.status.available == 0);
+    let reached = reached(scene, wanted.new, stable, wanted.stable) && no_others;
+    Sizes { wishes, new: wanted.new, reached }
+}
+
+fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Sizes {
+    let scale = replicas::canary_scale(scene.canary, &draft.status);
+    let total = replicas::max_weight(scene.canary);
+    let min_pods = scene.canary.min_pods_per_replica_set;
+    let stable = separate_stable(scene);
+    let mut wishes = Wishes::default();
+    let size = replicas::routed_canary(scene.replicas, scale, total, min_pods);
+    if let Some(stable) = stable {
+        wishes.replicas.insert(stable.name.clone(), scene.replicas);
+        scale_down::keep(stable, &mut wishes);
+    }
+    if let Some(new) = scene.revisions.new {
+        let aborted = draft.status.abort && stable.is_some();
+        if !(aborted && scale_down::aborted_canary(scene, draft, new, &mut wishes)) {
+            wishes.replicas.insert(new.name.clone(), size);
+            scale_down::keep(new, &mut wishes);
+        }
+    }
+    scale_down::others(scene, draft, limits.unavailable, &mut wishes);
+    Sizes { wishes, new: size, reached: reached(scene, size, stable, scene.replicas) }
+}
+
+/// Enough new pods are available and all of stable exists.
+fn reached(scene: &Scene<'_>, new: i32, stable: Option<&ReplicaSet>, stable_size: i32) -> bool {
+    let threshold = scene.canary.replica_progress_threshold.as_ref();
+    let new_reached =
+        scene.revisions.new.is_some_and(|set| replicas::enough_available(new, Counts::from(set), threshold));
+    let stable_reached =
+        stable.is_none_or(|stable| stable.replicas == stable_size && stable.status.replicas == stable_size);
+    new_reached && stable_reached
+}
+
+/// Asks the guard for what is safe, and says what has to wait.
+fn admit(
+    scene: &Scene<'_>,
+    draft: &mut Draft<'_>,
+    routing: &Routing<'_>,
+    weight: i32,
+    scaling: bool,
+    sizes: &Sizes,
+) -> Admitted {
+    let proposal = Proposal {
+        replicas: if scaling { sizes.wishes.replicas.clone() } else { BTreeMap::new() },
+        delete: revision::beyond_history(scene.world, &scene.revisions).into_iter().collect(),
+        split: routing.split(weight),
+        services: services::wanted(scene, &draft.status),
+    };
+    let admitted = guard::admit(scene.world, &scene.revisions, &routing.traffic, proposal);
+    for hold in &admitted.holds {
+        draft.wait(hold.to_string());
+    }
+    if let Some(wake) = admitted.wake() {
+        draft.wake_at(wake);
+    }
+    admitted
+}
+
+/// Scales what may be scaled: stable, new, the others.
+fn scale(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &Admitted, wishes: &Wishes) {
+    for set in scene.revisions.all() {
+        let mut annotations = wishes.annotations.get(&set.name).cloned().unwrap_or_default();
+        let Some(action) = admitted.scale(scene.world, set, annotations.clone()) else {
+            let active = set.replicas > 0 && !scene.revisions.others.iter().any(|other| other.name == set.name);
+            if active {
+                annotations.insert(DESIRED_REPLICAS.to_owned(), Some(scene.replicas.to_string()));
+            }
+            draft.annotate(set, &annotations);
+            continue;
+        };
+        let Action::Scale { from, to, .. } = action else { continue };
+        draft.because(format!("scale {} from {from} to {to}", set.name));
+        if let Some(failure) = draft.failure(action.object(), FailedAction::Scale) {
+            draft.event(events::update_failed(&set.name, &failure.error));
+            draft.wait(format!("{} cannot be scaled: {}", set.name, failure.error));
+        }
+        draft.act(action, Some(events::scaled(&set.name, number(scene, set), from, to)));
+    }
+}
+
+/// The revision of a ReplicaSet; of the new one that which it gets in this pass.
+fn number(scene: &Scene<'_>, set: &ReplicaSet) -> i64 {
+    if scene.revisions.new.is_some_and(|new| new.name == set.name) { scene.revisions.number() } else { set.revision() }
+}
+
+/// Why the new version becomes the stable one now, if it does.
+fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Option<String> {
+    if scene.is_promoted(status) {
+        return None;
+    }
+    if status.stable_rs.is_empty() {
+        return Some("Initial deploy".to_owned());
+    }
+    let new = scene.revisions.new?;
+    let threshold = scene.canary.replica_progress_threshold.as_ref();
+    let enough = new.status.available >= scene.replicas
+        || replicas::enough_available(scene.replicas, Counts::from(new), threshold);
+    if !enough {
+        return None;
+    }
+    if status.promote_full {
+        return Some("Full promotion requested".to_owned());
+    }
+    if scene.is_rollback_within_window() {
+        return Some("Rollback within window".to_owned());
+    }
+    let count = scene.canary.steps.len();
+    // What was written is read back before the old pods lose their protection.
+    let last_step_made = count == 0 || weight_made;
+    (scene.at_end(status) && last_step_made).then(|| format!("Completed all {count} canary steps"))
+}
+
+fn promote(scene: &Scene<'_>, draft: &mut Draft<'_>, reason: String) {
+    let hash = scene.revisions.hash.clone();
+    draft.event(events::completed(scene.revisions.number(), &hash, &reason));
+    draft.because(format!("{hash} becomes stable ({reason})"));
+    pauses::clear(&mut draft.status);
+    draft.status.abort = false;
+    draft.status.promote_full = false;
+    draft.status.current_step_index = scene.end();
+    draft.status.stable_rs = hash;
+    draft.wake_now();
+}

@@ -1,0 +1,207 @@
+//! The frame of a decision: what comes first, what stops what, and what is always done.
+
+use crate::api::common::time;
+use crate::api::resource::REPLICA_SET;
+use crate::api::rollout::RolloutStatus;
+use crate::api::validation;
+use crate::plan::{FailedAction, Plan};
+
+use super::canary::{self, Reach};
+use super::conditions::{self, Facts};
+use super::draft::Draft;
+use super::scene::Scene;
+use super::traffic::Routing;
+use super::{World, analysis_runs, events, pauses, references, revision, status};
+
+/// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
+const INVALID_RETRY_SECONDS: i64 = 20;
+
+/// What to do about a Rollout now, and its new status.
+///
+/// Abort, undo and deadlines come first, whatever else is wrong: an invalid spec, a missing Service or a broken route
+/// keeps an update from going on, never from going back.
+pub fn decide(world: &World) -> Plan<RolloutStatus> {
+    let mut draft = Draft::new(world);
+    if world.rollout.metadata.deletion_timestamp.is_some() {
+        draft.because("the Rollout is being deleted");
+        return draft.finish();
+    }
+    let observed = draft.status.clone();
+    let Some(scene) = Scene::set(world, &observed) else { return unreadable(draft) };
+    if observed == RolloutStatus::default() {
+        draft.event(events::added(scene.namespace(), scene.name()));
+    }
+    if let Some(collisions) = revision::collision(world, &scene.revisions) {
+        draft.because("another object has the name of the new ReplicaSet: hash again");
+        draft.status.collision_count = Some(collisions);
+        draft.wake_now();
+        return draft.finish();
+    }
+
+    let routing = Routing::observe(&scene);
+    let invalid = references::first_error(&scene, &routing);
+    conditions::invalid_spec(&mut draft, invalid.as_deref());
+    status::count(&scene, &mut draft.status);
+
+    let mut facts = Facts::default();
+    let undoes = scene.revisions.is_fully_promoted();
+    let aborted_before = observed.abort && observed.aborted_at.is_some();
+    let create_error = create_error(&scene, &draft);
+    if scene.starts_over() && create_error.is_none() && (invalid.is_none() || undoes) {
+        start_over(&scene, &mut draft);
+        facts.started_over = true;
+    } else {
+        take_requests(&scene, &mut draft, &mut facts);
+    }
+    if let Some(message) = &invalid {
+        draft.because(message);
+        draft.wake_after(world.now, INVALID_RETRY_SECONDS);
+    }
+    let reach = if invalid.is_none() && create_error.is_none() { Reach::Forward } else { Reach::Back };
+    if let Some(error) = create_error.filter(|_| invalid.is_none()) {
+        canary::retry_create(&scene, &mut draft, &mut facts, error);
+    }
+    let runs = reach == Reach::Forward || draft.status.abort || undoes && canary::is_left(&scene, &routing);
+    if runs {
+        let aborting = draft.status.abort && !aborted_before;
+        canary::pass(&scene, &mut draft, &routing, reach, aborting, &mut facts);
+        pauses::settle(&mut draft);
+    }
+    if runs || facts.create_error.is_some() {
+        conditions::update(&scene, &mut draft, &facts);
+        tell_pauses(&observed, &mut draft);
+    }
+    status::conclude(&scene, &mut draft);
+    if draft.status.observed_generation != observed.observed_generation {
+        // Health is judged by a generation that had been observed before.
+        draft.wake_now();
+    }
+    draft.finish()
+}
+
+/// Without a template, a selector or a canary strategy there is nothing to judge, and validation says what is missing.
+fn unreadable(mut draft: Draft<'_>) -> Plan<RolloutStatus> {
+    let rollout = &*draft.world.rollout;
+    let message = validation::rollout(rollout).first().map_or_else(
+        || format!("The Rollout {:?} is invalid", rollout.metadata.name.as_deref().unwrap_or_default()),
+        |error| validation::message(rollout, error),
+    );
+    conditions::invalid_spec(&mut draft, Some(&message));
+    draft.because(message);
+    draft.wake_after(draft.world.now, INVALID_RETRY_SECONDS);
+    draft.status.observed_generation = rollout.metadata.generation.unwrap_or_default().to_string();
+    if let Some((phase, message)) = status::degraded(&draft.status) {
+        phase.clone_into(&mut draft.status.phase);
+        draft.status.message = message;
+    }
+    draft.finish()
+}
+
+/// Why the new ReplicaSet could not be created, if that was tried and failed.
+fn create_error<'a>(scene: &Scene<'a>, draft: &Draft<'a>) -> Option<&'a str> {
+    if scene.revisions.new.is_some() {
+        return None;
+    }
+    let object = draft.object(REPLICA_SET, &format!("{}-{}", scene.name(), scene.revisions.hash));
+    draft.failure(&object, FailedAction::Create).map(|failure| failure.error.as_str())
+}
+
+/// Begins the update to another template, or with other steps.
+fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>) {
+    let another = draft.status.current_pod_hash != scene.revisions.hash;
+    draft.because(if another { format!("update to {}", scene.revisions.hash) } else { "the steps changed".to_owned() });
+    draft.status.current_pod_hash.clone_from(&scene.revisions.hash);
+    draft.status.current_step_hash.clone_from(&scene.step_hash);
+    pauses::clear(&mut draft.status);
+    draft.status.abort = false;
+    draft.status.aborted_at = None;
+    draft.status.promote_full = false;
+    draft.status.restarted_at.clone_from(&scene.rollout.spec.restart_at);
+    draft.status.canary.current_step_analysis_run_status = None;
+    draft.status.canary.current_background_analysis_run_status = None;
+    draft.status.canary.step_plugin_statuses.clear();
+    draft.status.current_step_index = scene.end().map(|_| 0);
+    let skip = if scene.is_promoted(&draft.status) {
+        Some("Rollback to stable")
+    } else if scene.is_rollback_within_window() && scene.revisions.new.is_some_and(|new| new.replicas > 0) {
+        Some("Rollback within window")
+    } else {
+        None
+    };
+    if let Some(why) = skip {
+        draft.status.current_step_index = scene.end();
+        if another && scene.end().is_some() {
+            draft.event(events::skip_steps(why));
+        }
+    }
+}
+
+/// What users, analysis and deadlines ask of the update that is under way.
+fn take_requests(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
+    if scene.is_promoted(&draft.status) {
+        // There is nothing to go back from.
+        draft.status.abort = false;
+        draft.status.promote_full = false;
+        draft.status.aborted_at = None;
+        return;
+    }
+    // A full promotion after an abort ends the abort; an abort after a request for full promotion ends that.
+    if draft.status.promote_full && draft.status.aborted_at.is_some() {
+        draft.status.abort = false;
+    }
+    if !draft.status.abort && draft.status.aborted_at.is_some() {
+        retry(draft);
+    }
+    if !draft.status.abort {
+        facts.abort_cause = cause_to_abort(scene, draft);
+        draft.status.abort = facts.abort_cause.is_some();
+    }
+    if draft.status.abort {
+        abort(scene, draft, facts);
+    } else if draft.status.promote_full || scene.is_rollback_within_window() {
+        pauses::clear(&mut draft.status);
+        draft.status.current_step_index = scene.end();
+    }
+}
+
+fn retry(draft: &mut Draft<'_>) {
+    draft.because("retry after the abort");
+    draft.status.aborted_at = None;
+    draft.status.canary.current_step_analysis_run_status = None;
+    draft.status.canary.current_background_analysis_run_status = None;
+}
+
+/// Why the update must end although no user has said so.
+fn cause_to_abort(scene: &Scene<'_>, draft: &Draft<'_>) -> Option<String> {
+    let failed = analysis_runs::verdict(scene, &draft.status);
+    failed.or_else(|| {
+        let late = scene.rollout.spec.progress_deadline_abort
+            && !conditions::made_progress(scene.observed, &draft.status)
+            && conditions::timed_out(scene, &draft.status);
+        late.then(|| conditions::timeout_message(scene))
+    })
+}
+
+fn abort(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts) {
+    if draft.status.aborted_at.is_none() {
+        let cause = facts.abort_cause.as_deref().unwrap_or("a user asked for it");
+        draft.because(format!("abort: {cause}"));
+        draft.status.aborted_at = Some(time(draft.world.now));
+    }
+    pauses::clear(&mut draft.status);
+    draft.status.promote_full = false;
+    draft.status.current_step_index = scene.end().map(|_| 0);
+}
+
+/// Tells that a pause has begun or ended. An abort ends pauses too, but resumes nothing.
+fn tell_pauses(observed: &RolloutStatus, draft: &mut Draft<'_>) {
+    let was_paused = !observed.pause_conditions.is_empty();
+    match draft.status.pause_conditions.first() {
+        Some(condition) if !was_paused => {
+            let reason = condition.reason.clone();
+            draft.event(events::paused(&reason));
+        }
+        None if was_paused && draft.status.aborted_at.is_none() => draft.event(events::resumed()),
+        _ => {}
+    }
+}

@@ -1,0 +1,138 @@
+//! A plan in the making.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::api::names;
+use crate::api::resource::{ObjectRef, REPLICA_SET};
+use crate::api::rollout::RolloutStatus;
+use crate::plan::{Action, Basis, Event, FailedAction, Failure, Plan};
+
+use super::World;
+use super::world::ReplicaSet;
+
+/// What has been decided so far.
+pub(super) struct Draft<'a> {
+    pub world: &'a World,
+    /// As it will be written: every part of a decision sees what the parts before it have decided.
+    pub status: RolloutStatus,
+    pub actions: Vec<Action>,
+    pub events: Vec<Event>,
+    pub wake: Option<Timestamp>,
+    /// Why the plan is what it is, for the log.
+    why: Vec<String>,
+    /// What the Rollout waits for, for `status.message`.
+    pub waits: Vec<String>,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(world: &'a World) -> Self {
+        Self {
+            world,
+            status: world.rollout.status.clone().unwrap_or_default(),
+            actions: Vec::new(),
+            events: Vec::new(),
+            wake: None,
+            why: Vec::new(),
+            waits: Vec::new(),
+        }
+    }
+
+    pub fn because(&mut self, why: impl Into<String>) {
+        self.why.push(why.into());
+    }
+
+    pub fn wait(&mut self, what: impl Into<String>) {
+        self.waits.push(what.into());
+    }
+
+    pub fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    pub fn wake_now(&mut self) {
+        self.wake_at(self.world.now);
+    }
+
+    /// Wakes so many seconds after `from`, and returns when that is.
+    pub fn wake_after(&mut self, from: Timestamp, seconds: i64) -> Timestamp {
+        let at = after(from, seconds);
+        self.wake_at(at);
+        at
+    }
+
+    pub fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Plans a write, and the event that tells of it unless the write is known to fail.
+    pub fn act(&mut self, action: Action, event: Option<Event>) {
+        let failed = self.failure(action.object(), action.kind()).is_some();
+        self.actions.push(action);
+        if !failed {
+            self.events.extend(event);
+        }
+    }
+
+    /// The failure of such a write in the previous plan.
+    pub fn failure(&self, object: &ObjectRef, kind: FailedAction) -> Option<&'a Failure> {
+        self.world.failures.iter().find(|failure| failure.object == *object && failure.action == kind)
+    }
+
+    /// Changes annotations of a ReplicaSet that keeps its size.
+    pub fn annotate(&mut self, replica_set: &ReplicaSet, annotations: &BTreeMap<String, Option<String>>) {
+        let changed: BTreeMap<_, _> =
+            annotations.iter().filter(|(key, value)| replica_set.annotations.get(*key) != value.as_ref()).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let what: Vec<String> = changed
+            .iter()
+            .map(|(key, value)| value.as_ref().map_or(format!("{key} removed"), |value| format!("{key}={value}")))
+            .collect();
+        let patch = json!({ "metadata": { "annotations": changed } });
+        self.act(Action::MergePatch { object: self.basis(replica_set), patch, what: what.join(", ") }, None);
+    }
+
+    /// A ReplicaSet as it was observed.
+    pub fn basis(&self, replica_set: &ReplicaSet) -> Basis {
+        Basis {
+            object: self.object(REPLICA_SET, &replica_set.name),
+            uid: replica_set.uid.clone(),
+            resource_version: Some(replica_set.resource_version.clone()),
+        }
+    }
+
+    /// An object in the Rollout's namespace.
+    pub fn object(&self, resource: crate::api::resource::Resource, name: &str) -> ObjectRef {
+        ObjectRef::new(resource, self.world.rollout.metadata.namespace.clone().unwrap_or_default(), name)
+    }
+
+    pub fn finish(self) -> Plan<RolloutStatus> {
+        let reason = match self.why.as_slice() {
+            [] if self.world.rollout.status.as_ref() == Some(&self.status) => "nothing to do".to_owned(),
+            [] => "take note of what was observed".to_owned(),
+            why => why.join("; "),
+        };
+        Plan { actions: self.actions, status: self.status, events: self.events, wake: self.wake, reason }
+    }
+}
+
+/// The owner reference that makes the Rollout the controller of an object.
+pub(super) fn owner_reference(world: &World) -> Value {
+    json!({
+        "apiVersion": names::API_VERSION,
+        "kind": "Rollout",
+        "name": world.rollout.metadata.name,
+        "uid": world.rollout.metadata.uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    })
+}
+
+/// So many seconds after an instant; the end of time if that is later.
+pub(super) fn after(from: Timestamp, seconds: i64) -> Timestamp {
+    from.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,230 @@
+//! Which weights and selectors may be moved now.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::api::names;
+use crate::traffic::Split;
+
+use super::traffic::{Role, has_pods};
+use super::{Admitted, Guard, Hold, kept};
+
+impl Guard<'_> {
+    pub(super) fn splits(&self, wanted: Option<&Split>, admitted: &mut Admitted) {
+        for router in 0..self.traffic.routers.len() {
+            let split = wanted.and_then(|wanted| match self.split(router, wanted) {
+                Ok(split) => Some(split),
+                Err((split, hold)) => {
+                    if !admitted.holds.contains(&hold) {
+                        admitted.holds.push(hold);
+                    }
+                    split
+                }
+            });
+            admitted.splits.push(split);
+        }
+    }
+
+    /// The split that a router may make now; an error when that is not the wanted one: another, or none.
+    fn split(&self, router: usize, wanted: &Split) -> Result<Split, (Option<Split>, Hold)> {
+        let total = self.traffic.total();
+        let additional: i32 = wanted.additional.values().sum();
+        let most = (total - additional).max(0);
+        let with_canary =
+            |canary: i32| Split { canary, stable: most - canary, additional: wanted.additional.clone(), total };
+        let wanted = with_canary(wanted.canary.clamp(0, most));
+
+        let (lowest, highest) = match &self.traffic.routers[router] {
+            // What cannot be read can neither be trusted to be low nor be a reason not to go down.
+            Err(_) => (0, 0),
+            Ok(observed) if observed.makes(&wanted) => return Ok(wanted),
+            Ok(observed) => {
+                // Where routes differ, the largest weight of stable tells the smallest one of the canary.
+                let others: i32 = observed.split.additional.values().sum();
+                let highest = observed.split.canary;
+                ((total - others - observed.split.stable).clamp(0, highest.max(0)), highest)
+            }
+        };
+        let hold = |weight: i32, why: String, until: Option<Timestamp>| Hold {
+            what: format!("the weight of the canary stays at {weight}"),
+            why,
+            until,
+        };
+        if wanted.canary > lowest {
+            if self.aborted && !self.revisions.is_fully_promoted() {
+                let why = "the update was aborted".to_owned();
+                return Err((None, hold(highest, why, None)));
+            }
+            if let Some((why, until)) = self.cannot_raise(router, wanted.canary) {
+                return Err((None, hold(highest, why, until)));
+            }
+        }
+        if wanted.canary < highest {
+            let least = self.least_canary(most, highest).max(wanted.canary);
+            if least > wanted.canary {
+                let why = format!(
+                    "Service {} has too few available pods to carry the rest of the traffic",
+                    self.traffic.stable_service
+                );
+                let split = (least < highest && wanted.canary <= lowest).then(|| with_canary(least.min(most)));
+                return Err((split, hold(least, why, None)));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Why the canary's weight cannot be raised, and until when.
+    fn cannot_raise(&self, router: usize, weight: i32) -> Option<(String, Option<Timestamp>)> {
+        let service = self.traffic.canary_service;
+        let selected = self.selected(service);
+        if selected.iter().all(|one| kept(one) == 0) {
+            return Some((format!("Service {service} has no available pods"), None));
+        }
+        if let [_, _, ..] = selected[..] {
+            // Several ReplicaSets behind one Service carry its weight together.
+            if self.capacity(service) < weight {
+                return Some((format!("Service {service} has too few available pods for a weight of {weight}"), None));
+            }
+        }
+        let until = self.traffic.services_settle.get(service).copied();
+        let behind: Vec<_> = match (&selected[..], until) {
+            // What the Service selected until just now may still get the weight.
+            (_, Some(_)) => self.revisions.all().filter(|one| has_pods(one)).collect(),
+            ([one], None) => vec![*one],
+            (_, None) => vec![],
+        };
+        behind.into_iter().find_map(|one| {
+            let together =
+                weight.saturating_add(self.weight(router, Role::Stable, one, true)).min(self.traffic.total());
+            if self.carries(one, together) {
+                return None;
+            }
+            let why = format!(
+                "ReplicaSet {} has {} available pods and needs {} for a weight of {together}",
+                one.name,
+                kept(one),
+                self.ready_for(one, together)
+            );
+            // What only an earlier selector adds is over with the propagation delay.
+            let selected = selected.iter().any(|selected| selected.name == one.name);
+            let passes = !selected || self.carries(one, weight);
+            Some((why, self.settles().filter(|_| passes)))
+        })
+    }
+
+    /// The least weight that the canary must keep because stable cannot carry it.
+    ///
+    /// The canary keeps no more than it can carry itself: traffic to no pods at all helps nobody, whatever state stable is
+    /// in. So an abort is never stuck, and takes as much off the canary at once as stable can bear.
+    fn least_canary(&self, most: i32, highest: i32) -> i32 {
+        let (stable, canary) = (self.traffic.stable_service, self.traffic.canary_service);
+        let same =
+            self.selected(stable).iter().map(|one| &one.name).eq(self.selected(canary).iter().map(|one| &one.name));
+        if same {
+            // One ReplicaSet has both roles, so nothing moves.
+            return 0;
+        }
+        let mut capacity = self.capacity(stable);
+        if !self.aborted && self.traffic.services_settle.contains_key(stable) {
+            // What the Service selected until just now may get the weight too. An abort does not wait for that.
+            let behind = self.revisions.all().filter(|one| has_pods(one));
+            capacity = behind.map(|one| self.pods_carry(kept(one).into())).fold(capacity, i32::min);
+        }
+        (most - capacity).min(self.capacity(canary)).min(highest).max(0)
+    }
+
+    pub(super) fn services(&self, wanted: &BTreeMap<String, String>, admitted: &mut Admitted) {
+        for (service, hash) in wanted {
+            match self.cannot_switch(service, hash, wanted, &admitted.splits) {
+                None => {
+                    admitted.services.insert(service.clone(), hash.clone());
+                }
+                Some((why, until)) => {
+                    admitted.holds.push(Hold { what: format!("Service {service} keeps its selector"), why, until });
+                }
+            }
+        }
+    }
+
+    /// Why a Service cannot be switched to a hash, and until when.
+    fn cannot_switch(
+        &self,
+        service: &str,
+        hash: &str,
+        wanted: &BTreeMap<String, String>,
+        splits: &[Option<Split>],
+    ) -> Option<(String, Option<Timestamp>)> {
+        let Some(observed) = self.world.services.get(service) else {
+            return Some((format!("Service {service} does not exist"), None));
+        };
+        let current = observed.object.selector.get(names::POD_TEMPLATE_HASH);
+        if current.map(String::as_str) == Some(hash) {
+            return None;
+        }
+        let Some(target) = self.revisions.all().find(|one| one.hash() == hash) else {
+            return Some((format!("no ReplicaSet has the hash {hash}"), None));
+        };
+        let weight = |unsettled: bool| {
+            let role = |router: usize, role: Role| {
+                let name = self.service_of(role);
+                let behind = name == service
+                    || wanted.get(name).is_some_and(|other| other == hash)
+                    || self.traffic.reaches(self.world, name, target, unsettled);
+                if behind { self.highest(router, role, splits, unsettled) } else { 0 }
+            };
+            let together = |router| role(router, Role::Stable).saturating_add(role(router, Role::Canary));
+            // What the switch itself adds is nothing as long as the Service has no weight.
+            let own =
+                |router| self.traffic.role(service).map_or(0, |role| self.highest(router, role, splits, unsettled));
+            (0..self.traffic.routers.len())
+                .map(|router| if own(router) == 0 { 0 } else { together(router).min(self.traffic.total()) })
+                .max()
+        };
+        let needed = match weight(true) {
+            Some(weight) => {
+                if weight > 0 && self.aborted && self.is_trial(target) {
+                    return Some(("the update was aborted".to_owned(), None));
+                }
+                self.ready_for(target, weight)
+            }
+            None if self.is_active(service) => self.ready_for(target, self.traffic.total()),
+            None => 1,
+        };
+        // Away from a hash without a single pod is never worse. Without a hash the Service may have pods that are not ours.
+        let nothing_lost = current.is_some()
+            && !self.traffic.services_settle.contains_key(service)
+            && self.selected(service).iter().all(|one| kept(one) == 0);
+        if kept(target) >= needed || nothing_lost {
+            return None;
+        }
+        let settled = weight(false).is_some_and(|weight| kept(target) >= self.ready_for(target, weight));
+        let pods = kept(target);
+        let why = format!("ReplicaSet {} has {pods} available pods and needs {needed}", target.name);
+        Some(match self.traffic.doubt().filter(|_| settled) {
+            Some(doubt) => (format!("{why} for the traffic that may still reach it: {doubt}"), None),
+            None => (why, self.settles().filter(|_| settled)),
+        })
+    }
+
+    /// The largest weight that the pods which a Service selects now can carry.
+    fn capacity(&self, service: &str) -> i32 {
+        let selected = self.selected(service);
+        let total = self.traffic.total();
+        let pods: i64 = selected.iter().map(|one| i64::from(kept(one))).sum();
+        match selected[..] {
+            [one] if pods > 0 && self.carries(one, total) => total,
+            _ => self.pods_carry(pods),
+        }
+    }
+
+    /// The largest weight that so many available pods can carry.
+    fn pods_carry(&self, pods: i64) -> i32 {
+        let total = self.traffic.total();
+        match pods {
+            0 => 0,
+            _ if self.enough <= 0 => total,
+            _ => (pods * i64::from(total) / i64::from(self.enough)).min(total.into()) as i32,
+        }
+    }
+}

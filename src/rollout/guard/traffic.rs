@@ -1,0 +1,174 @@
+//! Where traffic may go: what was observed of routes and Services, and what they may still do unseen.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{names, selector};
+use crate::plan::Basis;
+use crate::rollout::replicas;
+use crate::rollout::world::{ReplicaSet, World};
+use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError};
+
+/// Seconds for which traffic may still go where a Service or a route sent it before, when nobody has said otherwise.
+///
+/// What follows an object of the API server (kube-proxy, an ingress, a gateway) does so by its own watch: usually within a
+/// second, but a gateway that batches its updates, or a node under load, takes several. Five is what gateways stay below
+/// in practice, and short beside the time that a pod needs to start. Cloud load balancers take longer; their routers say so.
+const PROPAGATION_DELAY_SECONDS: i64 = 5;
+
+/// Where traffic may go, as observed.
+#[derive(Clone, Debug)]
+pub struct Traffic<'a> {
+    /// The Service that has the role of stable at present; empty without.
+    pub stable_service: &'a str,
+    /// The Service that has the role of canary at present; empty without.
+    pub canary_service: &'a str,
+    /// What the objects of each router make, or why that cannot be told.
+    pub routers: Vec<Result<ObservedSplit, RouterError>>,
+    /// Until when traffic may still follow earlier routes; none once that is over.
+    pub routes_settle: Option<Timestamp>,
+    /// The same for Services, by name; only those for which it is not over.
+    pub services_settle: BTreeMap<String, Timestamp>,
+    total: i32,
+}
+
+/// A Service's role in a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Stable,
+    Canary,
+}
+
+impl<'a> Traffic<'a> {
+    /// Reads the routes. The Services are those of the roles at present (with `pingPong` they swap); empty without.
+    pub fn observe(world: &World, stable_service: &'a str, canary_service: &'a str, routers: &[&dyn Router]) -> Self {
+        let total = world.rollout.spec.strategy.canary.as_ref().map_or(100, replicas::max_weight);
+        let context = Context {
+            rollout: &world.rollout,
+            stable_service,
+            canary_service,
+            services: &world.services,
+            routes: &world.routes,
+        };
+        let delay = propagation_delay(world, routers);
+        let settles = |since: Timestamp| {
+            let settled = since.checked_add(delay).unwrap_or(Timestamp::MAX);
+            (settled > world.now).then_some(settled)
+        };
+        Self {
+            stable_service,
+            canary_service,
+            routers: routers.iter().map(|router| router.observe(&context, total)).collect(),
+            routes_settle: world.routes.values().filter_map(|route| settles(route.since)).max(),
+            services_settle: world
+                .services
+                .iter()
+                .filter_map(|(name, service)| Some((name.clone(), settles(service.since)?)))
+                .collect(),
+            total,
+        }
+    }
+
+    /// Whether a router decides who gets which part.
+    pub fn is_routed(&self) -> bool {
+        !self.routers.is_empty()
+    }
+
+    /// The largest weight that any router's objects give the canary; none when none can be read.
+    pub fn canary_weight(&self) -> Option<i32> {
+        self.routers.iter().flatten().map(|observed| observed.split.canary).max()
+    }
+
+    /// What counts as all of the traffic.
+    pub(super) fn total(&self) -> i32 {
+        self.total
+    }
+
+    pub(super) fn role(&self, service: &str) -> Option<Role> {
+        match service {
+            "" => None,
+            _ if service == self.stable_service => Some(Role::Stable),
+            _ if service == self.canary_service => Some(Role::Canary),
+            _ => None,
+        }
+    }
+
+    /// The largest weight that the objects of one router give a role; with `unsettled`, also what earlier versions of them
+    /// may have given it and a data plane may still be doing.
+    pub(super) fn highest(&self, router: usize, role: Role, unsettled: bool) -> i32 {
+        match &self.routers[router] {
+            Err(_) => self.total,
+            Ok(observed) if unsettled && (self.routes_settle.is_some() || observed.applied != Applied::Yes) => {
+                self.total
+            }
+            Ok(observed) => observed.split.of(role),
+        }
+    }
+
+    /// Why it is not known what a router's data plane does, beyond the propagation delay.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.routers.iter().find_map(|router| match router {
+            Err(error) => Some(error.to_string()),
+            Ok(ObservedSplit { applied: Applied::Pending { why } | Applied::Refused { why }, .. }) => Some(why.clone()),
+            Ok(_) => None,
+        })
+    }
+
+    /// Whether a Service may send traffic to a ReplicaSet, and to no other one that has pods.
+    ///
+    /// Which of several ReplicaSets behind one Service is hit nobody decides: these stand in for each other, and the floor
+    /// of available pods protects them together.
+    pub(super) fn reaches(&self, world: &World, service: &str, replica_set: &ReplicaSet, unsettled: bool) -> bool {
+        if unsettled && self.services_settle.contains_key(service) {
+            // What it selected before is not known, only that traffic may still go there.
+            return true;
+        }
+        let Some(observed) = world.services.get(service) else { return false };
+        let selector = &observed.object.selector;
+        let shared = || {
+            let others = world.replica_sets.iter().filter(|other| other.name != replica_set.name && has_pods(other));
+            others.into_iter().any(|other| selects(selector, other))
+        };
+        selects(selector, replica_set) && !shared()
+    }
+
+    /// What must still be as observed for a decision on traffic to hold.
+    pub(super) fn bases(&self, world: &World) -> Vec<Basis> {
+        let services = world.services.values().map(|service| super::service_basis(world, &service.object));
+        let routes = world.routes.iter().map(|(reference, route)| crate::traffic::basis(reference, &route.object));
+        services.chain(routes).collect()
+    }
+}
+
+impl crate::traffic::Split {
+    pub(super) fn of(&self, role: Role) -> i32 {
+        match role {
+            Role::Stable => self.stable,
+            Role::Canary => self.canary,
+        }
+    }
+}
+
+/// The longest of the delays, so that one rule holds for Services and routes alike.
+fn propagation_delay(world: &World, routers: &[&dyn Router]) -> SignedDuration {
+    let set = world.settings.propagation_delay_seconds.map(|seconds| SignedDuration::from_secs(seconds.into()));
+    set.unwrap_or_else(|| {
+        let default = SignedDuration::from_secs(PROPAGATION_DELAY_SECONDS);
+        let delays = routers.iter().map(|router| SignedDuration::try_from(router.propagation_delay()));
+        delays.map(|delay| delay.unwrap_or(SignedDuration::MAX)).fold(default, SignedDuration::max)
+    })
+}
+
+/// Whether a Service with this selector sends to the pods of a ReplicaSet. A Service without a selector has endpoints
+/// that somebody else maintains, none of ours.
+pub(super) fn selects(wanted: &BTreeMap<String, String>, replica_set: &ReplicaSet) -> bool {
+    let wanted = crate::api::common::LabelSelector { match_labels: Some(wanted.clone()), match_expressions: None };
+    let mut labels = replica_set.template.labels();
+    labels.insert(names::POD_TEMPLATE_HASH.to_owned(), replica_set.hash().to_owned());
+    wanted.match_labels.as_ref().is_some_and(|labels| !labels.is_empty()) && selector::matches(&wanted, &labels)
+}
+
+pub(super) fn has_pods(replica_set: &ReplicaSet) -> bool {
+    replica_set.replicas > 0 || replica_set.status.replicas > 0
+}

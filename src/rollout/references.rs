@@ -1,0 +1,83 @@
+//! What is wrong between a Rollout and the objects that it names.
+
+use crate::analysis::spec::{self, Purpose, Source};
+use crate::api::field_error::{FieldError, FieldPath};
+use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
+use crate::api::validation;
+
+use super::scene::Scene;
+use super::traffic::Routing;
+use super::world::Service;
+
+/// The message of the `InvalidSpec` condition, if the spec or what it refers to is wrong.
+pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<String> {
+    let error = validation::rollout(scene.rollout)
+        .into_iter()
+        .next()
+        .or_else(|| services(scene))
+        .or_else(|| analyses(scene))
+        .or_else(|| routes(routing))?;
+    Some(validation::message(scene.rollout, &error))
+}
+
+fn services(scene: &Scene<'_>) -> Option<FieldError> {
+    let at = FieldPath::new("spec.strategy.canary");
+    [("stableService", scene.canary.stable_service()), ("canaryService", scene.canary.canary_service())]
+        .into_iter()
+        .filter(|(_, name)| !name.is_empty())
+        .find_map(|(field, name)| {
+            let problem = match scene.world.services.get(name) {
+                Some(service) => unfit(scene, &service.object)?,
+                None => format!("service \"{name}\" not found"),
+            };
+            Some(FieldError::invalid(at.child(field), name, problem))
+        })
+}
+
+fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {
+    let name = &service.name;
+    if service.annotations.get(MANAGED_BY).is_some_and(|owner| !owner.is_empty() && owner != scene.name()) {
+        return Some(format!("Service \"{name}\" is managed by another Rollout"));
+    }
+    let labels = scene.desired.template.labels();
+    let (key, _) =
+        service.selector.iter().find(|(key, value)| *key != POD_TEMPLATE_HASH && labels.get(*key) != Some(value))?;
+    Some(format!("Service \"{name}\" has unmatch label \"{key}\" in rollout"))
+}
+
+fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
+    let at = FieldPath::new("spec.strategy.canary");
+    let steps = scene.canary.steps.iter().enumerate().filter_map(|(index, step)| {
+        Some((step.analysis.as_ref()?, Purpose::Gate, at.child("steps").index(index).child("analysis")))
+    });
+    let background = scene
+        .canary
+        .analysis
+        .iter()
+        .map(|background| (&background.analysis, Purpose::Background, at.child("analysis")));
+    let source = Source {
+        rollout: scene.rollout,
+        stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),
+        latest_hash: &scene.revisions.hash,
+        templates: &scene.world.templates,
+    };
+    steps.chain(background).find_map(|(analysis, purpose, path)| {
+        spec::validate_reference(analysis, purpose, &path, source).into_iter().next()
+    })
+}
+
+/// A route that is missing or does not hold the Services cannot be moved.
+fn routes(routing: &Routing<'_>) -> Option<FieldError> {
+    use crate::traffic::RouterError;
+    let error = routing.traffic.routers.iter().find_map(|observed| observed.as_ref().err())?;
+    let at = FieldPath::new("spec.strategy.canary.trafficRouting");
+    Some(match error {
+        RouterError::Missing(object) => FieldError::invalid(
+            at,
+            object.name.as_str(),
+            format!("{} \"{}\" not found", object.resource.kind, object.name),
+        ),
+        RouterError::Unfit { object, problem } => FieldError::invalid(at, object.name.as_str(), problem.as_str()),
+        RouterError::Settings { path, problem } => FieldError::forbidden(path, problem.as_str()),
+    })
+}

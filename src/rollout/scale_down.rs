@@ -1,0 +1,125 @@
+//! When pods that no longer serve are let go.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::api::names::SCALE_DOWN_DEADLINE;
+use crate::api::rollout::RolloutStatus;
+
+use super::draft::{Draft, after};
+use super::scene::Scene;
+use super::services;
+use super::world::ReplicaSet;
+
+/// Delay before old pods go when the user has not said.
+const DEFAULT_DELAY_SECONDS: i32 = 30;
+
+/// The instant after which a ReplicaSet goes to zero, if it has one that can be read.
+pub(super) fn deadline(replica_set: &ReplicaSet) -> Option<Timestamp> {
+    replica_set.annotations.get(SCALE_DOWN_DEADLINE)?.parse().ok()
+}
+
+/// Sizes and annotations of ReplicaSets.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    pub replicas: BTreeMap<String, i32>,
+    pub annotations: BTreeMap<String, BTreeMap<String, Option<String>>>,
+}
+
+impl Wishes {
+    fn until(&mut self, replica_set: &ReplicaSet, at: Timestamp) {
+        // Whole seconds, as Argo Rollouts writes and reads them.
+        let at = Timestamp::from_second(at.as_second()).unwrap_or(at).to_string();
+        self.annotate(replica_set, Some(at));
+    }
+
+    fn annotate(&mut self, replica_set: &ReplicaSet, deadline: Option<String>) {
+        let annotations = self.annotations.entry(replica_set.name.clone()).or_default();
+        annotations.insert(SCALE_DOWN_DEADLINE.to_owned(), deadline);
+    }
+}
+
+/// Takes the deadline off a ReplicaSet that is needed again.
+pub(super) fn keep(replica_set: &ReplicaSet, wishes: &mut Wishes) {
+    if replica_set.annotations.contains_key(SCALE_DOWN_DEADLINE) {
+        wishes.annotate(replica_set, None);
+    }
+}
+
+/// How the canary of an aborted update with a router goes: it stays until stable is complete, then for the delay.
+///
+/// Returns whether there is a delay; without one the canary has the size of its weight.
+pub(super) fn aborted_canary(
+    scene: &Scene<'_>,
+    draft: &mut Draft<'_>,
+    canary: &ReplicaSet,
+    wishes: &mut Wishes,
+) -> bool {
+    let seconds = scene.canary.abort_scale_down_delay_seconds.unwrap_or(DEFAULT_DELAY_SECONDS);
+    let Some(stable) = scene.revisions.stable else { return false };
+    if seconds == 0 {
+        return false;
+    }
+    match deadline(canary) {
+        Some(at) if scene.world.now >= at => {
+            wishes.replicas.insert(canary.name.clone(), 0);
+        }
+        Some(at) => draft.wake_at(at),
+        None if canary.replicas > 0 && stable.status.available >= scene.replicas => {
+            let at = draft.wake_after(scene.world.now, seconds.into());
+            wishes.until(canary, at);
+        }
+        None => {}
+    }
+    true
+}
+
+/// How the ReplicaSets go that are neither new nor stable, with a router: after a delay once the update is complete, at
+/// once while another one is on its way.
+pub(super) fn others(scene: &Scene<'_>, draft: &mut Draft<'_>, unavailable: i32, wishes: &mut Wishes) {
+    let promoted = scene.is_promoted(&draft.status);
+    let delay = i64::from(scene.canary.scale_down_delay_seconds.unwrap_or(DEFAULT_DELAY_SECONDS));
+    let limit = scene.canary.scale_down_delay_revision_limit.map_or(usize::MAX, |limit| limit.max(0) as usize);
+    let available: i32 = scene.revisions.all().map(|set| set.status.available).sum();
+    let mut budget = available - (scene.replicas - unavailable);
+    let mut delayed = 0;
+    for other in scene.revisions.others.iter().filter(|other| other.replicas > 0) {
+        if is_referenced(scene, &draft.status, other) {
+            continue;
+        }
+        let has_deadline = other.annotations.contains_key(SCALE_DOWN_DEADLINE);
+        if (has_deadline || promoted && delay > 0) && delayed < limit {
+            delayed += 1;
+            match deadline(other) {
+                Some(at) if scene.world.now >= at => {}
+                Some(at) => {
+                    draft.wake_at(at);
+                    continue;
+                }
+                None => {
+                    let at = after(scene.world.now, delay);
+                    draft.wake_at(at);
+                    wishes.until(other, at);
+                    continue;
+                }
+            }
+        }
+        // Pods that are not available serve nobody: they may always go.
+        let unhealthy = (other.replicas - other.status.available).max(0);
+        let cut = (unhealthy + budget.max(0)).min(other.replicas);
+        budget -= cut - unhealthy.min(cut);
+        if cut > 0 {
+            wishes.replicas.insert(other.name.clone(), other.replicas - cut);
+        }
+    }
+}
+
+/// Whether something still names the ReplicaSet.
+fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_set: &ReplicaSet) -> bool {
+    let hash = replica_set.hash();
+    let names = [scene.canary.stable_service(), scene.canary.canary_service()];
+    let selects =
+        |name: &str| scene.world.services.get(name).is_some_and(|service| services::selected(&service.object) == hash);
+    hash == status.stable_rs || hash == status.current_pod_hash || names.into_iter().any(selects)
+}

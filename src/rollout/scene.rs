@@ -1,0 +1,136 @@
+//! What a decision stands on: the World, read once for the canary strategy.
+
+use crate::api::Rollout;
+use crate::api::canary::CanaryStrategy;
+use crate::api::pod_template::fnv_hash;
+use crate::api::rollout::RolloutStatus;
+use crate::api::steps::CanaryStep;
+
+use super::World;
+use super::replicas;
+use super::revision::{Desired, Revisions};
+
+pub(super) struct Scene<'a> {
+    pub world: &'a World,
+    pub rollout: &'a Rollout,
+    pub canary: &'a CanaryStrategy,
+    /// The status as it was read.
+    pub observed: &'a RolloutStatus,
+    pub desired: Desired<'a>,
+    pub revisions: Revisions<'a>,
+    /// `spec.replicas`
+    pub replicas: i32,
+    pub step_hash: String,
+}
+
+impl<'a> Scene<'a> {
+    /// None when there is no canary strategy, or no template or selector to judge anything by.
+    pub fn set(world: &'a World, observed: &'a RolloutStatus) -> Option<Self> {
+        let rollout = &*world.rollout;
+        let canary = rollout.spec.strategy.canary.as_ref()?;
+        let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
+        let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
+        let revisions = Revisions::find(world, desired);
+        // A negative number is refused, but an abort goes on: then what stable has is what is wanted.
+        let present = || revisions.stable.map_or(0, |stable| stable.replicas);
+        let replicas = Some(rollout.spec.desired_replicas()).filter(|replicas| *replicas >= 0).unwrap_or_else(present);
+        Some(Self {
+            world,
+            rollout,
+            canary,
+            observed,
+            desired,
+            revisions,
+            replicas,
+            step_hash: step_hash(&canary.steps),
+        })
+    }
+
+    pub fn name(&self) -> &'a str {
+        self.rollout.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn namespace(&self) -> &'a str {
+        self.rollout.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The generation, as `status.observedGeneration` holds it.
+    pub fn generation(&self) -> String {
+        self.rollout.metadata.generation.unwrap_or_default().to_string()
+    }
+
+    pub fn routes_traffic(&self) -> bool {
+        self.canary.traffic_routing.is_some()
+    }
+
+    /// Whether an update to another template or with other steps has to begin.
+    pub fn starts_over(&self) -> bool {
+        self.observed.current_pod_hash != self.revisions.hash || self.observed.current_step_hash != self.step_hash
+    }
+
+    /// Index of the last step plus one; none without steps.
+    pub fn end(&self) -> Option<i32> {
+        let count = self.canary.steps.len();
+        (count > 0).then(|| i32::try_from(count).unwrap_or(i32::MAX))
+    }
+
+    pub fn step(&self, status: &RolloutStatus) -> Option<&'a CanaryStep> {
+        self.canary.steps.get(replicas::current_step(self.canary, status)?)
+    }
+
+    /// Whether no step is left.
+    pub fn at_end(&self, status: &RolloutStatus) -> bool {
+        replicas::current_step(self.canary, status).is_none()
+    }
+
+    /// Whether the new version is the stable one: nothing is being updated.
+    pub fn is_promoted(&self, status: &RolloutStatus) -> bool {
+        !status.stable_rs.is_empty() && status.stable_rs == status.current_pod_hash
+    }
+
+    /// Whether the desired template is an older one, and near enough to stable that `rollbackWindow` skips the steps.
+    pub fn is_rollback_within_window(&self) -> bool {
+        let (Some(new), Some(stable)) = (self.revisions.new, self.revisions.stable) else { return false };
+        let window = self.rollout.spec.rollback_window.as_ref().and_then(|window| window.revisions).unwrap_or(0);
+        let between = self
+            .revisions
+            .all()
+            .filter(|set| !set.annotations.contains_key(crate::api::names::EXPERIMENT_NAME))
+            .filter(|set| new.created < set.created && set.created < stable.created)
+            .count();
+        new.created < stable.created && usize::try_from(window).is_ok_and(|window| between < window)
+    }
+}
+
+/// `status.currentStepHash`: over the JSON that Go's encoder makes of the steps, or an update in flight would begin anew
+/// when the controller is exchanged.
+fn step_hash(steps: &[CanaryStep]) -> String {
+    if steps.is_empty() {
+        return fnv_hash(b"null", None);
+    }
+    // Plain data always encodes.
+    let json = serde_json::to_string(steps).unwrap_or_default();
+    let escaped = json
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029");
+    fnv_hash(escaped.as_bytes(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_hash_is_over_the_json_of_go() {
+        let steps: Vec<CanaryStep> = serde_json::from_str(
+            r#"[{"setWeight":20},{"pause":{}},{"analysis":{"templates":[{"templateName":"a"}],"args":[{"name":"q","value":"a<b"}]}}]"#,
+        )
+        .unwrap();
+        let go = r#"[{"setWeight":20},{"pause":{}},{"analysis":{"templates":[{"templateName":"a"}],"args":[{"name":"q","value":"a\u003cb"}],"analysisRunMetadata":{}}}]"#;
+        assert_eq!(step_hash(&steps), fnv_hash(go.as_bytes(), None));
+        assert_eq!(step_hash(&[]), fnv_hash(b"null", None));
+    }
+}

@@ -1,0 +1,99 @@
+//! The parts of the status that follow from what is there: counts, selector, phase and message.
+
+use crate::api::common::LabelSelector;
+use crate::api::rollout::RolloutStatus;
+
+use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
+use super::draft::Draft;
+use super::scene::Scene;
+
+/// Takes over what was observed of the ReplicaSets.
+pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
+    let sum = |of: fn(&super::world::ReplicaSetStatus) -> i32| scene.revisions.all().map(|set| of(&set.status)).sum();
+    status.replicas = sum(|status| status.replicas);
+    status.ready_replicas = sum(|status| status.ready);
+    status.available_replicas = sum(|status| status.available);
+    status.updated_replicas = scene.revisions.new.map_or(0, |new| new.status.replicas);
+    status.hpa_replicas = status.replicas;
+    status.selector = format_selector(scene.desired.selector);
+}
+
+/// Says where the Rollout stands. The conditions must be final by now.
+pub(super) fn conclude(scene: &Scene<'_>, draft: &mut Draft<'_>) {
+    draft.status.observed_generation = scene.generation();
+    let (phase, message) = phase(scene, &draft.status, &draft.waits);
+    phase.clone_into(&mut draft.status.phase);
+    draft.status.message = message;
+}
+
+fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'static str, String) {
+    if let Some(degraded) = degraded(status) {
+        return degraded;
+    }
+    if scene.rollout.spec.paused {
+        return ("Paused", "manually paused".to_owned());
+    }
+    if let Some(condition) = status.pause_conditions.first() {
+        return ("Paused", condition.reason.clone());
+    }
+    let progressing = |message: &str| ("Progressing", message.to_owned());
+    if status.updated_replicas < scene.replicas {
+        return ("Progressing", with_waits("more replicas need to be updated", waits));
+    }
+    if status.available_replicas < status.updated_replicas {
+        return progressing("updated replicas are still becoming available");
+    }
+    if !scene.routes_traffic() && status.replicas > status.updated_replicas {
+        return progressing("old replicas are pending termination");
+    }
+    if status.stable_rs.is_empty() || status.stable_rs != status.current_pod_hash {
+        return ("Progressing", with_waits("waiting for all steps to complete", waits));
+    }
+    ("Healthy", String::new())
+}
+
+/// The phase of what went wrong, if anything did.
+pub(super) fn degraded(status: &RolloutStatus) -> Option<(&'static str, String)> {
+    if let Some(invalid) = conditions::find(status, INVALID_SPEC) {
+        return Some(("Degraded", format!("{INVALID_SPEC}: {}", invalid.message)));
+    }
+    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()))?;
+    Some(("Degraded", format!("{}: {}", wrong.reason, wrong.message)))
+}
+
+fn with_waits(message: &str, waits: &[String]) -> String {
+    if waits.is_empty() { message.to_owned() } else { format!("{message}: {}", waits.join("; ")) }
+}
+
+/// A label selector as text, as Kubernetes formats it: labels by key, then expressions.
+fn format_selector(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let expressions = selector.match_expressions.iter().flatten().map(|requirement| {
+        let key = &requirement.key;
+        let mut values = requirement.values.clone().unwrap_or_default();
+        values.sort();
+        let values = values.join(",");
+        match requirement.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.clone(),
+        }
+    });
+    labels.chain(expressions).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_reads_as_kubectl_takes_it() {
+        let selector: LabelSelector = serde_json::from_str(
+            r#"{"matchLabels":{"tier":"front","app":"web"},"matchExpressions":[
+                {"key":"zone","operator":"In","values":["b","a"]},{"key":"old","operator":"DoesNotExist"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(format_selector(&selector), "app=web,tier=front,zone in (a,b),!old");
+    }
+}

@@ -1,0 +1,442 @@
+//! A cluster in miniature: it carries plans out, makes pods available after a while, and tells what happened as text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisTemplateSpec};
+use crate::api::resource::{self, HTTP_ROUTE, ObjectRef};
+use crate::api::rollout::{Rollout, RolloutStatus};
+use crate::plan::{Action, Failure, Plan};
+use crate::rollout::decide;
+use crate::rollout::world::{Observed, ReplicaSet, ReplicaSetStatus, Service, Settings, Templates, World};
+
+/// Plans that one instant may take; more is a hot loop.
+const MOST_PLANS: usize = 20;
+
+pub struct Sim {
+    pub world: World,
+    start: Timestamp,
+    /// Seconds from the creation of a pod to its being available.
+    pub pod_seconds: i64,
+    /// Image of which no pod ever becomes available.
+    pub broken: Option<&'static str>,
+    /// Whether the gateway refuses routes.
+    pub refuses: bool,
+    /// When the pods of each ReplicaSet were made.
+    pods: BTreeMap<String, Vec<Timestamp>>,
+    wake: Option<Timestamp>,
+    version: u64,
+    trace: String,
+    /// Writes so far: objects, status, events.
+    pub writes: [usize; 3],
+    /// Reasons of all events.
+    pub events: Vec<String>,
+}
+
+impl Sim {
+    pub fn new(strategy: Value, replicas: i32) -> Self {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let rollout: Rollout = serde_json::from_value(json!({
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Rollout",
+            "metadata": {
+                "name": "web", "namespace": "shop", "uid": "rollout-uid", "resourceVersion": "1", "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "web", "image": "web:v1"}]},
+                },
+                "strategy": {"canary": strategy},
+            },
+        }))
+        .unwrap();
+        let world = World {
+            now: start,
+            rollout: Arc::new(rollout),
+            replica_sets: Vec::new(),
+            services: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            analysis_runs: Vec::new(),
+            experiments: Vec::new(),
+            templates: Templates::default(),
+            failures: Vec::new(),
+            settings: Settings::default(),
+        };
+        Self {
+            world,
+            start,
+            pod_seconds: 5,
+            broken: None,
+            refuses: false,
+            pods: BTreeMap::new(),
+            wake: None,
+            version: 1,
+            trace: String::new(),
+            writes: [0; 3],
+            events: Vec::new(),
+        }
+    }
+
+    /// With two Services and a route of the Gateway API.
+    pub fn routed(mut strategy: Value, replicas: i32) -> Self {
+        strategy["stableService"] = "stable".into();
+        strategy["canaryService"] = "canary".into();
+        strategy["trafficRouting"] = json!({"gatewayAPI": {"httpRoute": "web"}});
+        let mut sim = Self::new(strategy, replicas);
+        for name in ["stable", "canary"] {
+            let object = Service {
+                name: name.to_owned(),
+                uid: format!("{name}-uid"),
+                resource_version: "1".to_owned(),
+                selector: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+                ports: vec![("http".to_owned(), 80)],
+                ..Service::default()
+            };
+            sim.world.services.insert(name.to_owned(), Observed { object, since: sim.start });
+        }
+        let route = json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "route-uid", "resourceVersion": "1", "generation": 1},
+            "spec": {"rules": [{"backendRefs": [
+                {"name": "stable", "port": 80, "weight": 100}, {"name": "canary", "port": 80, "weight": 0},
+            ]}]},
+        });
+        let reference = ObjectRef::new(HTTP_ROUTE, "shop", "web");
+        sim.world.routes.insert(reference, Observed { object: Arc::new(route), since: sim.start });
+        sim
+    }
+
+    /// A template whose runs end as [`Sim::judge`] says.
+    pub fn template(mut self, name: &str) -> Self {
+        let spec: AnalysisTemplateSpec = serde_json::from_value(json!({
+            "metrics": [{"name": "errors", "interval": "10s", "count": 3, "successCondition": "result < 0.05",
+                "provider": {"prometheus": {"address": "http://prometheus", "query": "up"}}}],
+        }))
+        .unwrap();
+        self.world.templates.namespaced.insert(name.to_owned(), Arc::new(spec));
+        self
+    }
+
+    /// Begins the trace anew.
+    pub fn forget(&mut self) {
+        self.trace.clear();
+        self.writes = [0; 3];
+        self.events.clear();
+    }
+
+    /// Says in the trace what the user or the world does.
+    pub fn note(&mut self, what: &str) {
+        writeln!(self.trace, "\n== {what}").unwrap();
+    }
+
+    /// A user changes the spec.
+    pub fn edit(&mut self, what: &str, change: impl FnOnce(&mut Rollout)) {
+        self.note(what);
+        let rollout = Arc::make_mut(&mut self.world.rollout);
+        change(rollout);
+        rollout.metadata.generation = rollout.metadata.generation.map(|generation| generation + 1);
+    }
+
+    pub fn image(&mut self, image: &str) {
+        let image = image.to_owned();
+        self.edit(&format!("the image becomes {image}"), |rollout| {
+            let mut template = rollout.spec.template.clone().unwrap().into_value();
+            template["spec"]["containers"][0]["image"] = image.into();
+            rollout.spec.template = Some(template.into());
+        });
+    }
+
+    /// A user changes the status, as `kubectl argo rollouts` does.
+    pub fn patch(&mut self, what: &str, change: impl FnOnce(&mut RolloutStatus)) {
+        self.note(what);
+        change(Arc::make_mut(&mut self.world.rollout).status.get_or_insert_default());
+    }
+
+    /// An unfinished analysis run gets a result.
+    pub fn judge(&mut self, name: &str, phase: AnalysisPhase, message: &str) {
+        self.note(&format!("AnalysisRun {name} becomes {phase}"));
+        let run = self.world.analysis_runs.iter_mut().find(|run| run.metadata.name.as_deref() == Some(name)).unwrap();
+        let status = Arc::make_mut(run).status.get_or_insert_default();
+        status.phase = phase;
+        status.message = message.to_owned();
+    }
+
+    pub fn status(&self) -> &RolloutStatus {
+        self.world.rollout.status.as_ref().unwrap()
+    }
+
+    /// The ReplicaSet of an image.
+    pub fn set(&self, image: &str) -> &ReplicaSet {
+        self.world.replica_sets.iter().find(|set| image_of(set) == image).unwrap()
+    }
+
+    /// Weight of the canary in the route.
+    pub fn weight(&self) -> i64 {
+        let route = &self.world.routes[&ObjectRef::new(HTTP_ROUTE, "shop", "web")].object;
+        let backends = route["spec"]["rules"][0]["backendRefs"].as_array().unwrap();
+        backends.iter().find(|backend| backend["name"] == "canary").unwrap()["weight"].as_i64().unwrap()
+    }
+
+    /// Lets so many seconds pass.
+    pub fn run(&mut self, seconds: i64) {
+        let end = self.world.now + SignedDuration::from_secs(seconds);
+        loop {
+            self.settle();
+            let pods = self.pods.values().flatten().map(|made| *made + SignedDuration::from_secs(self.pod_seconds));
+            let next = pods.chain(self.wake).filter(|at| *at > self.world.now).min();
+            match next.filter(|at| *at <= end) {
+                Some(next) => self.world.now = next,
+                None => break,
+            }
+        }
+        self.world.now = end;
+    }
+
+    /// Decides until nothing is left to do at this instant.
+    pub fn settle(&mut self) {
+        for _ in 0..MOST_PLANS {
+            self.observe();
+            let plan = decide(&self.world);
+            assert_eq!(format!("{plan:?}"), format!("{:?}", decide(&self.world)), "the same World, the same plan");
+            self.wake = plan.wake.filter(|wake| *wake > self.world.now);
+            let changed = Some(&plan.status) != self.world.rollout.status.as_ref();
+            let due = plan.wake.is_some_and(|wake| wake <= self.world.now);
+            if !changed && plan.actions.is_empty() && plan.events.is_empty() {
+                assert!(!due || self.world.failures.is_empty(), "a wake-up without anything to do: {plan}");
+                return;
+            }
+            self.print(&plan);
+            self.execute(plan);
+        }
+        panic!("a hot loop:\n{}", self.trace);
+    }
+
+    fn print(&mut self, plan: &Plan<RolloutStatus>) {
+        let at = self.world.now.duration_since(self.start).as_secs();
+        let mut text = plan.to_string();
+        // A wake-up at once follows from what is written.
+        text = text.lines().filter(|line| !line.ends_with(&format!("wake at {}", self.world.now))).fold(
+            String::new(),
+            |mut text, line| {
+                text.push_str(line);
+                text.push('\n');
+                text
+            },
+        );
+        let status = &plan.status;
+        write!(self.trace, "[{at}s] {text}").unwrap();
+        if Some(status) == self.world.rollout.status.as_ref() {
+            return;
+        }
+        write!(self.trace, "  -> {}", status.phase).unwrap();
+        if !status.message.is_empty() {
+            write!(self.trace, " ({})", status.message).unwrap();
+        }
+        if let Some(index) = status.current_step_index {
+            write!(self.trace, ", step {index}").unwrap();
+        }
+        if let Some(weights) = &status.canary.weights {
+            write!(self.trace, ", weight {}", weights.canary.weight).unwrap();
+        }
+        let counts =
+            [status.replicas, status.updated_replicas, status.available_replicas].map(|count| count.to_string());
+        writeln!(self.trace, ", pods/updated/available {}", counts.join("/")).unwrap();
+    }
+
+    /// What controllers of Kubernetes and the gateway do in no time.
+    fn observe(&mut self) {
+        let (now, pod_seconds, broken) = (self.world.now, self.pod_seconds, self.broken);
+        for set in &mut self.world.replica_sets {
+            let pods = self.pods.entry(set.name.clone()).or_default();
+            pods.resize(usize::try_from(set.replicas).unwrap(), now);
+            let ready = |made: &&Timestamp| now.duration_since(**made).as_secs() >= pod_seconds;
+            let ready = if broken == Some(image_of(set)) { 0 } else { pods.iter().filter(ready).count() as i32 };
+            set.status = ReplicaSetStatus {
+                replicas: set.replicas,
+                ready,
+                available: ready,
+                observed_generation: set.generation,
+                failure: None,
+            };
+        }
+        for route in self.world.routes.values_mut() {
+            let route = Arc::make_mut(&mut route.object);
+            let status = if self.refuses { "False" } else { "True" };
+            let condition = |type_: &str| {
+                json!({"type": type_, "status": status, "reason": "Said", "message": "so",
+                "observedGeneration": route["metadata"]["generation"]})
+            };
+            route["status"] = json!({"parents": [{"parentRef": {"name": "public"},
+                "conditions": [condition("Accepted"), condition("ResolvedRefs")]}]});
+        }
+        for run in &mut self.world.analysis_runs {
+            let run = Arc::make_mut(run);
+            let status = run.status.get_or_insert_default();
+            if run.spec.terminate && !status.phase.completed() {
+                status.phase = AnalysisPhase::Successful;
+                status.message = "Run Terminated".to_owned();
+            } else if status.phase == AnalysisPhase::None {
+                status.phase = AnalysisPhase::Running;
+            }
+        }
+    }
+
+    fn execute(&mut self, plan: Plan<RolloutStatus>) {
+        let failed: Vec<Failure> = self.world.failures.clone();
+        for action in &plan.actions {
+            self.writes[0] += 1;
+            let fails = failed.iter().any(|known| known.object == *action.object() && known.action == action.kind());
+            if !fails {
+                self.carry_out(action);
+            }
+        }
+        self.writes[2] += plan.events.len();
+        self.events.extend(plan.events.into_iter().map(|event| event.reason));
+        if self.world.rollout.status.as_ref() != Some(&plan.status) {
+            self.writes[1] += 1;
+            Arc::make_mut(&mut self.world.rollout).status = Some(plan.status);
+        }
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        self.version += 1;
+        let version = self.version.to_string();
+        let now = self.world.now;
+        match action {
+            Action::Create { object, body } if object.resource == resource::REPLICA_SET => {
+                self.world.replica_sets.push(replica_set(object, body, now, &version));
+                self.world.replica_sets.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            Action::Create { body, .. } => {
+                let mut run: AnalysisRun = serde_json::from_value(body.clone()).unwrap();
+                run.metadata.uid = run.metadata.name.clone();
+                run.metadata.creation_timestamp = Some(crate::api::common::time(now));
+                self.world.analysis_runs.push(Arc::new(run));
+                self.world.analysis_runs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+            }
+            Action::Scale { replica_set, from, to, annotations, .. } => {
+                let set = self.replica_set(&replica_set.object.name);
+                assert_eq!(set.replicas, *from);
+                set.replicas = *to;
+                set.generation += 1;
+                set.resource_version = version;
+                for (key, value) in annotations {
+                    match value {
+                        Some(value) => set.annotations.insert(key.clone(), value.clone()),
+                        None => set.annotations.remove(key),
+                    };
+                }
+            }
+            Action::MergePatch { object, patch, .. } => self.merge(&object.object, patch, version),
+            Action::JsonPatch { object, patch, .. } => {
+                let route = self.world.routes.get_mut(&object.object).unwrap();
+                let value = Arc::make_mut(&mut route.object);
+                json_patch::patch(value, patch).unwrap();
+                value["metadata"]["generation"] = (value["metadata"]["generation"].as_i64().unwrap() + 1).into();
+                value["metadata"]["resourceVersion"] = version.into();
+                route.since = now;
+            }
+            Action::Delete { object, .. } => {
+                let name = &object.object.name;
+                self.world.replica_sets.retain(|set| set.name != *name);
+                self.world.analysis_runs.retain(|run| run.metadata.name.as_ref() != Some(name));
+            }
+        }
+    }
+
+    fn merge(&mut self, object: &ObjectRef, patch: &Value, version: String) {
+        let now = self.world.now;
+        match object.resource {
+            resource::REPLICA_SET => {
+                let set = self.replica_set(&object.name);
+                merge_map(&mut set.annotations, &patch["metadata"]["annotations"]);
+                set.resource_version = version;
+            }
+            resource::SERVICE => {
+                let service = self.world.services.get_mut(&object.name).unwrap();
+                merge_map(&mut service.object.annotations, &patch["metadata"]["annotations"]);
+                merge_map(&mut service.object.selector, &patch["spec"]["selector"]);
+                service.object.resource_version = version;
+                service.since = now;
+            }
+            resource::ROLLOUT => {
+                let rollout = Arc::make_mut(&mut self.world.rollout);
+                let annotations = rollout.metadata.annotations.get_or_insert_default();
+                merge_map(annotations, &patch["metadata"]["annotations"]);
+            }
+            resource::ANALYSIS_RUN => {
+                let runs = &mut self.world.analysis_runs;
+                let run = runs.iter_mut().find(|run| run.metadata.name.as_ref() == Some(&object.name)).unwrap();
+                Arc::make_mut(run).spec.terminate = patch["spec"]["terminate"] == true;
+            }
+            _ => {
+                let route = self.world.routes.get_mut(object).unwrap();
+                let value = Arc::make_mut(&mut route.object);
+                json_patch::merge(value, patch);
+                value["metadata"]["generation"] = (value["metadata"]["generation"].as_i64().unwrap() + 1).into();
+                value["metadata"]["resourceVersion"] = version.into();
+                route.since = now;
+            }
+        }
+    }
+
+    fn replica_set(&mut self, name: &str) -> &mut ReplicaSet {
+        self.world.replica_sets.iter_mut().find(|set| set.name == name).unwrap()
+    }
+
+    /// Compares the trace with the committed text; rewrites that when `UPDATE_EXPECT` is set.
+    pub fn expect(&self, name: &str, expected: &str) {
+        let writes = self.writes;
+        let text =
+            format!("{}\n{} writes of objects, {} of status, {} events\n", self.trace, writes[0], writes[1], writes[2]);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            let path = format!("{}/src/rollout/tests/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(path, text).unwrap();
+        } else {
+            assert!(
+                text == expected,
+                "{name} went differently; run with UPDATE_EXPECT=1 and look at the diff:\n{text}"
+            );
+        }
+    }
+}
+
+fn image_of(set: &ReplicaSet) -> &str {
+    set.template.as_value()["spec"]["containers"][0]["image"].as_str().unwrap()
+}
+
+fn replica_set(object: &ObjectRef, body: &Value, now: Timestamp, version: &str) -> ReplicaSet {
+    let map = |value: &Value| serde_json::from_value(value.clone()).unwrap_or_default();
+    ReplicaSet {
+        name: object.name.clone(),
+        uid: format!("{}-uid", object.name),
+        resource_version: version.to_owned(),
+        created: now,
+        deleting: false,
+        labels: map(&body["metadata"]["labels"]),
+        annotations: map(&body["metadata"]["annotations"]),
+        controller: Some("rollout-uid".to_owned()),
+        generation: 1,
+        selector: serde_json::from_value(body["spec"]["selector"].clone()).unwrap(),
+        min_ready_seconds: 0,
+        template: Arc::new(body["spec"]["template"].clone().into()),
+        replicas: body["spec"]["replicas"].as_i64().unwrap_or(1) as i32,
+        status: ReplicaSetStatus::default(),
+    }
+}
+
+fn merge_map(map: &mut BTreeMap<String, String>, patch: &Value) {
+    for (key, value) in patch.as_object().into_iter().flatten() {
+        match value.as_str() {
+            Some(value) => map.insert(key.clone(), value.to_owned()),
+            None => map.remove(key),
+        };
+    }
+}

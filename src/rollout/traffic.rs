@@ -1,0 +1,148 @@
+//! The weight of the canary: what it should be, and what the routers were seen to make.
+
+use crate::api::rollout::RolloutStatus;
+use crate::api::rollout_status::{TrafficWeights, WeightDestination};
+use crate::traffic::{Applied, Context, Router, Split};
+
+use super::draft::Draft;
+use super::guard::Traffic;
+use super::scene::Scene;
+use super::{events, replicas};
+
+/// Seconds after which a route that was not taken up yet is looked at again.
+const VERIFY_SECONDS: i64 = 10;
+
+/// The routers of a Rollout and what they make now.
+pub(super) struct Routing<'a> {
+    pub routers: Vec<&'static dyn Router>,
+    pub traffic: Traffic<'a>,
+    total: i32,
+}
+
+impl<'a> Routing<'a> {
+    pub fn observe(scene: &Scene<'a>) -> Self {
+        let routers = scene.canary.traffic_routing.as_ref().map_or(Vec::new(), crate::traffic::routers);
+        let (stable, canary) = (scene.canary.stable_service(), scene.canary.canary_service());
+        let traffic = Traffic::observe(scene.world, stable, canary, &routers);
+        Self { routers, traffic, total: replicas::max_weight(scene.canary) }
+    }
+
+    /// Whether every router was seen to make this weight, and the data plane to have taken it up.
+    pub fn makes(&self, weight: i32) -> bool {
+        let split = Split::new(weight, self.total);
+        self.traffic.routers.iter().all(
+            |observed| matches!(observed, Ok(observed) if observed.makes(&split) && observed.applied == Applied::Yes),
+        )
+    }
+
+    pub fn split(&self, weight: i32) -> Option<Split> {
+        (!self.routers.is_empty()).then(|| Split::new(weight, self.total))
+    }
+}
+
+/// The weight that the canary should have. `ready` tells whether its pods are there.
+pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bool) -> i32 {
+    let has_pods = scene.revisions.new.is_some_and(|new| new.status.available > 0);
+    if scene.is_promoted(status) || status.abort || !has_pods {
+        return 0;
+    }
+    if status.promote_full {
+        return status.canary.weights.as_ref().map_or(0, |weights| weights.canary.weight);
+    }
+    if scene.canary.steps.is_empty() {
+        return 0;
+    }
+    if ready {
+        // Also at the end, where this is all of the traffic.
+        return replicas::current_set_weight(scene.canary, status);
+    }
+    let index = replicas::current_step(scene.canary, status).unwrap_or(scene.canary.steps.len());
+    scene.canary.steps[..index].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)
+}
+
+/// Writes the splits that may be made now, and records them.
+pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, splits: &[Option<Split>]) {
+    if routing.routers.is_empty() {
+        draft.status.canary.weights = None;
+        return;
+    }
+    let context = Context {
+        rollout: scene.rollout,
+        stable_service: scene.canary.stable_service(),
+        canary_service: scene.canary.canary_service(),
+        services: &scene.world.services,
+        routes: &scene.world.routes,
+    };
+    let mut edited = false;
+    let mut broken = false;
+    for (router, split) in routing.routers.iter().zip(splits) {
+        let Some(split) = split else { continue };
+        match router.edit(&context, split) {
+            Ok(edits) => {
+                for edit in edits {
+                    edited = true;
+                    if let Some(failure) = draft.failure(edit.object(), edit.kind()) {
+                        broken = true;
+                        draft.event(events::routing_failed(&format!("{}: {}", failure.object, failure.error)));
+                        draft.wait(format!("{} refuses the weight: {}", failure.object, failure.error));
+                    }
+                    draft.because(edit.to_string());
+                    draft.act(edit, None);
+                }
+            }
+            Err(error) => {
+                broken = true;
+                draft.event(events::routing_failed(&error.to_string()));
+                draft.wait(error.to_string());
+            }
+        }
+    }
+    let weight = splits.iter().flatten().map(|split| split.canary).max();
+    if let Some(weight) = weight.filter(|_| !broken) {
+        record(scene, draft, weight, routing.total);
+    }
+    verify(draft, routing, edited);
+}
+
+fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
+    let hash = |set: Option<&super::world::ReplicaSet>| set.map_or(String::new(), |set| set.hash().to_owned());
+    let destination = |weight, service: &str, pod_template_hash| WeightDestination {
+        weight,
+        service_name: service.to_owned(),
+        pod_template_hash,
+    };
+    let previous = draft.status.canary.weights.take();
+    let canary = destination(weight, scene.canary.canary_service(), scene.revisions.hash.clone());
+    let stable = destination(total - weight, scene.canary.stable_service(), hash(scene.revisions.stable));
+    let from = previous.as_ref().map(|weights| weights.canary.weight);
+    if from != Some(weight) {
+        draft.event(events::weight_updated(from, weight));
+        draft.because(format!("weight {weight}/{total}"));
+    }
+    let verified = previous.filter(|weights| weights.canary.weight == weight).and_then(|weights| weights.verified);
+    draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional: Vec::new(), verified });
+}
+
+/// Records whether the data plane follows. What was just written is read back by the next decision.
+fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
+    if edited {
+        return;
+    }
+    let mut lagging = false;
+    for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
+        let why = match observed {
+            Ok(observed) => match &observed.applied {
+                Applied::Yes => continue,
+                Applied::Pending { why } | Applied::Refused { why } => why.clone(),
+            },
+            Err(error) => error.to_string(),
+        };
+        lagging = true;
+        draft.wait(format!("{}: {why}", router.name()));
+        draft.wake_after(draft.world.now, VERIFY_SECONDS);
+    }
+    if let Some(weights) = &mut draft.status.canary.weights {
+        // Routers that cannot tell leave it absent; once one has told of a delay it also tells of its end.
+        weights.verified = if lagging { Some(false) } else { weights.verified.map(|_| true) };
+    }
+}

@@ -1,0 +1,279 @@
+//! Sets of fields, in the form of `fieldsV1`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::super::schema::{List, Schema};
+
+/// A set of fields: whether this value itself belongs to it, and which of its parts do.
+///
+/// Parts are named as in `fieldsV1`: `f:name` a field, `k:{"name":"x"}` a list item by its keys, `v:"x"` by its value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FieldSet {
+    whole: bool,
+    parts: BTreeMap<String, FieldSet>,
+}
+
+impl FieldSet {
+    pub(super) fn leaf() -> Self {
+        Self { whole: true, parts: BTreeMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.whole && self.parts.values().all(Self::is_empty)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.whole |= other.whole;
+        for (name, part) in &other.parts {
+            self.parts.entry(name.clone()).or_default().add(part);
+        }
+    }
+
+    pub(super) fn subtract(&mut self, other: &Self) {
+        self.whole &= !other.whole;
+        for (name, part) in &other.parts {
+            if let Some(mine) = self.parts.get_mut(name) {
+                mine.subtract(part);
+                if mine.is_empty() {
+                    self.parts.remove(name);
+                }
+            }
+        }
+    }
+
+    pub(super) fn common(&self, other: &Self) -> Self {
+        let parts = self.parts.iter().filter_map(|(name, part)| {
+            let common = part.common(other.parts.get(name)?);
+            (!common.is_empty()).then(|| (name.clone(), common))
+        });
+        Self { whole: self.whole && other.whole, parts: parts.collect() }
+    }
+
+    /// Takes out a part, by the names that lead to it.
+    pub(super) fn cut(&mut self, names: &[&str]) {
+        match names {
+            [] => {}
+            [name] => drop(self.parts.remove(*name)),
+            [name, rest @ ..] => {
+                if let Some(part) = self.parts.get_mut(*name) {
+                    part.cut(rest);
+                    if part.is_empty() {
+                        self.parts.remove(*name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes out a value as a whole, but not its parts.
+    pub(super) fn unmark(&mut self, names: &[&str]) {
+        match names {
+            [] => self.whole = false,
+            [name, rest @ ..] => {
+                if let Some(part) = self.parts.get_mut(*name) {
+                    part.unmark(rest);
+                    if part.is_empty() {
+                        self.parts.remove(*name);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn to_value(&self) -> Value {
+        let mut fields = Map::new();
+        if self.whole && !self.parts.is_empty() {
+            fields.insert(".".into(), Value::Object(Map::new()));
+        }
+        fields.extend(self.parts.iter().map(|(name, part)| (name.clone(), part.to_value())));
+        fields.into()
+    }
+
+    pub(super) fn from_value(value: &Value) -> Self {
+        let Some(fields) = value.as_object() else { return Self::default() };
+        let parts = fields.iter().filter(|(name, _)| *name != ".").map(|(name, part)| {
+            (
+                name.clone(),
+                if part.as_object().is_none_or(Map::is_empty) { Self::leaf() } else { Self::from_value(part) },
+            )
+        });
+        Self { whole: fields.contains_key("."), parts: parts.collect() }
+    }
+
+    /// Every member, as a path that conflict messages show.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        self.collect(&mut String::new(), &mut paths);
+        paths
+    }
+
+    fn collect(&self, prefix: &mut String, paths: &mut Vec<String>) {
+        if self.whole {
+            paths.push(prefix.clone());
+        }
+        let length = prefix.len();
+        for (name, part) in &self.parts {
+            prefix.push_str(&shown(name));
+            part.collect(prefix, paths);
+            prefix.truncate(length);
+        }
+    }
+
+    /// Removes the members from a value: those of `self` that are not in `keep`. What this leaves empty goes too.
+    pub(super) fn remove_from(&self, keep: &Self, schema: &Schema, value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for (part, set) in &self.parts {
+                    let Some(name) = part.strip_prefix("f:") else { continue };
+                    let kept = keep.parts.get(part).cloned().unwrap_or_default();
+                    let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
+                    if set.whole && kept.is_empty() {
+                        fields.remove(name);
+                    } else if let Some(field) = fields.get_mut(name) {
+                        let had_parts = !is_hollow(field);
+                        set.remove_from(&kept, &of_field, field);
+                        if had_parts && is_hollow(field) {
+                            fields.remove(name);
+                        }
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let of_item = schema.items.clone().unwrap_or_else(Schema::anything);
+                items.retain_mut(|item| {
+                    let Some(name) = item_name(schema, item) else { return true };
+                    let Some(set) = self.parts.get(&name) else { return true };
+                    let kept = keep.parts.get(&name).cloned().unwrap_or_default();
+                    if set.whole && kept.is_empty() {
+                        return false;
+                    }
+                    set.remove_from(&kept, &of_item, item);
+                    true
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+fn shown(name: &str) -> String {
+    let (kind, rest) = name.split_at(name.find(':').map_or(0, |at| at + 1));
+    match kind {
+        "k:" => match serde_json::from_str::<Value>(rest) {
+            Ok(Value::Object(keys)) => {
+                let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("[{}]", keys.join(","))
+            }
+            _ => format!("[{rest}]"),
+        },
+        "v:" => format!("[={rest}]"),
+        _ => format!(".{rest}"),
+    }
+}
+
+/// The fields that an applier of `value` owns.
+pub(super) fn owned(schema: &Schema, value: &Value) -> FieldSet {
+    match value {
+        Value::Object(fields) if !schema.atomic && !fields.is_empty() => {
+            let parts = fields.iter().map(|(name, value)| {
+                let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
+                let mut part = owned(&of_field, value);
+                // An entry of a map is a thing of its own; a field of a struct is there anyhow.
+                part.whole |= !schema.properties.contains_key(name);
+                (format!("f:{name}"), part)
+            });
+            FieldSet { whole: false, parts: parts.collect() }
+        }
+        Value::Array(items) if schema.list != List::Atomic && !items.is_empty() => {
+            let of_item = schema.items.clone().unwrap_or_else(Schema::anything);
+            let parts = items.iter().filter_map(|item| {
+                let mut part = owned(&of_item, item);
+                part.whole = true;
+                Some((item_name(schema, item)?, part))
+            });
+            FieldSet { whole: false, parts: parts.collect() }
+        }
+        _ => FieldSet::leaf(),
+    }
+}
+
+/// What differs between two values: fields that were added or changed, and fields that are gone.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    pub(super) changed: FieldSet,
+    pub(super) removed: FieldSet,
+}
+
+pub(super) fn compare(schema: &Schema, old: Option<&Value>, new: Option<&Value>) -> Difference {
+    let mut difference = Difference::default();
+    match (old, new) {
+        (old, new) if old == new => {}
+        (None, Some(new)) => {
+            difference.changed = owned(schema, new);
+            difference.changed.whole = true;
+        }
+        (Some(old), None) => {
+            difference.removed = owned(schema, old);
+            difference.removed.whole = true;
+        }
+        (Some(Value::Object(old)), Some(Value::Object(new))) if !schema.atomic => {
+            let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
+                difference.part(format!("f:{name}"), compare(&of_field, old.get(name), new.get(name)));
+            }
+        }
+        (Some(Value::Array(old)), Some(Value::Array(new))) if schema.list != List::Atomic => {
+            let of_item = schema.items.clone().unwrap_or_else(Schema::anything);
+            let named = |items: &'_ [Value]| -> BTreeMap<String, Value> {
+                items.iter().filter_map(|item| Some((item_name(schema, item)?, item.clone()))).collect()
+            };
+            let (old, new) = (named(old), named(new));
+            let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                difference.part(name.clone(), compare(&of_item, old.get(name), new.get(name)));
+            }
+        }
+        _ => difference.changed = FieldSet::leaf(),
+    }
+    difference
+}
+
+impl Difference {
+    fn part(&mut self, name: String, part: Difference) {
+        if !part.changed.is_empty() {
+            self.changed.parts.insert(name.clone(), part.changed);
+        }
+        if !part.removed.is_empty() {
+            self.removed.parts.insert(name, part.removed);
+        }
+    }
+}
+
+/// How a set names an item of a list; `None` for items of atomic lists.
+pub(super) fn item_name(schema: &Schema, item: &Value) -> Option<String> {
+    match &schema.list {
+        List::Atomic => None,
+        List::Set => Some(format!("v:{item}")),
+        List::Map(keys) => {
+            let of_key =
+                |key: &String| schema.items.as_ref().and_then(|items| items.properties.get(key)?.default.clone());
+            // A sorted map, as serde_json's is: the keys are part of the name in one order.
+            let keys: Map<String, Value> = keys
+                .iter()
+                .filter_map(|key| Some((key.clone(), item.get(key).cloned().or_else(|| of_key(key))?)))
+                .collect();
+            Some(format!("k:{}", Value::Object(keys)))
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Who owns which field: managedFields, and server-side apply.
+
+mod fields;
+mod merge;
+
+use kube::core::response::StatusCause;
+use serde_json::{Value, json};
+
+use super::schema::Schema;
+use super::status::{self, Refusal};
+use super::write::{Sub, Target, WriteOptions, metadata};
+use fields::{FieldSet, compare, owned};
+use merge::merge;
+
+/// Notes in the managedFields that a create or an update changed fields.
+pub(super) fn track(target: &Target, object: &mut Value, existing: Option<&Value>, options: &WriteOptions) {
+    let schema = target.schema();
+    let given = object["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty());
+    let mut managers = Entry::all(if given || existing.is_none() { object } else { existing.unwrap_or(&Value::Null) });
+    let mut difference = compare(&schema, existing, Some(object));
+    strip(target, &mut difference.changed);
+    strip(target, &mut difference.removed);
+    let mine = Entry::by_update(target, options);
+    for other in managers.iter_mut().filter(|entry| !entry.is_by_same(&mine)) {
+        other.fields.subtract(&difference.changed);
+        other.fields.subtract(&difference.removed);
+    }
+    let at = managers.iter().position(|entry| entry.is_by_same(&mine)).unwrap_or_else(|| {
+        managers.push(mine.clone());
+        managers.len() - 1
+    });
+    managers[at].fields.subtract(&difference.removed);
+    if !difference.changed.is_empty() {
+        managers[at].fields.add(&difference.changed);
+        managers[at].time = mine.time;
+    }
+    store(managers, object);
+}
+
+/// An applied configuration, merged into what is there.
+///
+/// The answer carries its managedFields. `live` is absent when the object is to be created.
+///
+/// # Errors
+/// A conflict that names the managers whose fields would change, unless forced.
+pub(super) fn apply(
+    target: &Target,
+    live: Option<&Value>,
+    mut applied: Value,
+    force: bool,
+    options: &WriteOptions,
+) -> Result<Value, Refusal> {
+    let schema = target.schema();
+    if applied["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
+        return Err(status::bad_request("metadata.managedFields must be nil"));
+    }
+    metadata(&mut applied).remove("managedFields");
+    let mut set = owned(&schema, &applied);
+    strip(target, &mut set);
+    let mut mine = Entry { operation: "Apply".into(), fields: set, ..Entry::by_update(target, options) };
+    let Some(live) = live else {
+        store(vec![mine], &mut applied);
+        return Ok(applied);
+    };
+    let mut managers = Entry::all(live);
+    let before = managers.iter().position(|entry| entry.is_by_same(&mine)).map(|at| managers.remove(at));
+    let mut merged = merge(&schema, live, &applied);
+    if let Some(before) = &before {
+        // What this manager gave up, unless somebody else owns it too.
+        let mut given_up = before.fields.clone();
+        given_up.subtract(&mine.fields);
+        let mut keep = mine.fields.clone();
+        managers.iter().for_each(|entry| keep.add(&entry.fields));
+        given_up.remove_from(&keep, &schema, &mut merged);
+    }
+    let mut difference = compare(&schema, Some(live), Some(&merged));
+    strip(target, &mut difference.changed);
+    strip(target, &mut difference.removed);
+    let conflicts: Vec<(String, String)> = managers
+        .iter()
+        .flat_map(|entry| {
+            let paths = entry.fields.common(&difference.changed).paths();
+            paths.into_iter().map(|path| (entry.shown(), path))
+        })
+        .collect();
+    if !conflicts.is_empty() && !force {
+        return Err(refuse(&conflicts));
+    }
+    for other in &mut managers {
+        other.fields.subtract(&difference.changed);
+        other.fields.subtract(&difference.removed);
+    }
+    if let Some(before) = before
+        && before.fields == mine.fields
+        && before.api_version == mine.api_version
+        && difference.changed.is_empty()
+        && difference.removed.is_empty()
+    {
+        mine.time = before.time;
+    }
+    managers.push(mine);
+    store(managers, &mut merged);
+    Ok(merged)
+}
+
+fn refuse(conflicts: &[(String, String)]) -> Refusal {
+    let causes = conflicts
+        .iter()
+        .map(|(manager, path)| StatusCause {
+            reason: "FieldManagerConflict".into(),
+            message: format!("conflict with {manager}"),
+            field: path.clone(),
+        })
+        .collect();
+    let message = if let [(manager, path)] = conflicts {
+        format!("Apply failed with 1 conflict: conflict with {manager}: {path}")
+    } else {
+        let mut sorted = conflicts.to_vec();
+        sorted.sort();
+        let mut lines = Vec::new();
+        for (at, (manager, path)) in sorted.iter().enumerate() {
+            if at == 0 || sorted[at - 1].0 != *manager {
+                lines.push(format!("conflicts with {manager}:"));
+            }
+            lines.push(format!("- {path}"));
+        }
+        format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+    };
+    status::apply_conflict(message, causes)
+}
+
+/// Nobody owns what identifies an object, what only the server writes, nor what the request cannot reach.
+fn strip(target: &Target, set: &mut FieldSet) {
+    if target.sub != Sub::Status && target.version().is_some_and(|version| version.status) {
+        set.cut(&["f:status"]);
+    }
+    set.cut(&["f:apiVersion"]);
+    set.cut(&["f:kind"]);
+    for field in [
+        "f:name",
+        "f:namespace",
+        "f:creationTimestamp",
+        "f:selfLink",
+        "f:uid",
+        "f:generation",
+        "f:managedFields",
+        "f:resourceVersion",
+        "f:deletionTimestamp",
+        "f:deletionGracePeriodSeconds",
+    ] {
+        set.cut(&["f:metadata", field]);
+    }
+    set.unmark(&[]);
+    set.unmark(&["f:metadata"]);
+}
+
+/// One entry of managedFields.
+#[derive(Clone, Debug)]
+struct Entry {
+    manager: String,
+    operation: String,
+    api_version: String,
+    time: String,
+    subresource: String,
+    fields: FieldSet,
+}
+
+impl Entry {
+    fn by_update(target: &Target, options: &WriteOptions) -> Self {
+        Self {
+            // A real server keeps 128 bytes of a manager's name.
+            manager: options.manager.chars().take(128).collect(),
+            operation: "Update".into(),
+            api_version: target.resource.api_version(&target.version),
+            time: options.timestamp(),
+            subresource: target.sub.name().to_owned(),
+            fields: FieldSet::default(),
+        }
+    }
+
+    fn all(object: &Value) -> Vec<Self> {
+        let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        entries
+            .map(|entry| Self {
+                manager: text(&entry["manager"]),
+                operation: text(&entry["operation"]),
+                api_version: text(&entry["apiVersion"]),
+                time: text(&entry["time"]),
+                subresource: text(&entry["subresource"]),
+                fields: FieldSet::from_value(&entry["fieldsV1"]),
+            })
+            .collect()
+    }
+
+    /// Appliers are told apart by name, updaters by the version they use as well.
+    fn is_by_same(&self, other: &Self) -> bool {
+        self.manager == other.manager
+            && self.operation == other.operation
+            && self.subresource == other.subresource
+            && (self.operation == "Apply" || self.api_version == other.api_version)
+    }
+
+    fn shown(&self) -> String {
+        let mut shown = format!("\"{}\"", self.manager);
+        if !self.subresource.is_empty() {
+            shown.push_str(&format!(" with subresource \"{}\"", self.subresource));
+        }
+        if self.operation == "Update" {
+            shown.push_str(&format!(" using {}", self.api_version));
+        }
+        shown
+    }
+
+    fn to_value(&self) -> Value {
+        let mut entry = json!({
+            "manager": self.manager,
+            "operation": self.operation,
+            "apiVersion": self.api_version,
+            "time": self.time,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": self.fields.to_value(),
+        });
+        if !self.subresource.is_empty() {
+            entry["subresource"] = self.subresource.as_str().into();
+        }
+        entry
+    }
+}
+
+fn store(mut managers: Vec<Entry>, object: &mut Value) {
+    managers.retain(|entry| !entry.fields.is_empty());
+    managers.sort_by(|a, b| {
+        let key = |entry: &Entry| (entry.operation.clone(), entry.time.clone(), entry.manager.clone());
+        key(a).cmp(&key(b))
+    });
+    let entries: Vec<Value> = managers.iter().map(Entry::to_value).collect();
+    let meta = metadata(object);
+    if entries.is_empty() {
+        meta.remove("managedFields");
+    } else {
+        meta.insert("managedFields".into(), entries.into());
+    }
+}
+
+impl Target {
+    /// The shape of the target's objects; of those without a schema, the shape of everything.
+    fn schema(&self) -> std::sync::Arc<Schema> {
+        self.version().and_then(|version| version.schema.clone()).unwrap_or_else(Schema::anything)
+    }
+}
