@@ -146,9 +146,7 @@ impl Controller {
         let namespace = self.connection.namespace.clone();
         Ok(settings::Settings {
             instance_id: self.instance_id.clone(),
-            namespace: self
-                .namespaced
-                .then(|| namespace.clone().unwrap_or_else(|| own_namespace(context_namespace))),
+            namespace: self.namespaced.then(|| namespace.clone().unwrap_or_else(|| own_namespace(context_namespace))),
             rollout_workers: self.rollout_threads.max(1),
             analysis_workers: self.analysis_threads.max(1),
             analysis_only: !self.controllers.is_empty(),
@@ -325,7 +323,8 @@ mod tests {
         assert!(settings.election.is_none() && settings.health_address.is_none());
         assert_eq!(settings.metrics_address.map(|address| address.port()), Some(9090));
         assert_eq!((settings.instance_id.as_str(), settings.rollout_workers), ("blue", 3));
-        let election = parse(&["--leader-election-lease-duration=1m30s"]).settings("default").unwrap().election.unwrap();
+        let election =
+            parse(&["--leader-election-lease-duration=1m30s"]).settings("default").unwrap().election.unwrap();
         assert_eq!(election.lease_duration, Duration::from_secs(90));
         assert_eq!(election.retry_period, Duration::from_secs(2));
     }
