@@ -17,6 +17,7 @@ mod gateway_crds;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -24,10 +25,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use apply::ApplyError;
 
-use super::workloads::{self, Behaviour};
+use super::traffic::{self, Conduct, Load, Record, Target, Traffic};
+use super::workloads::{self, Behaviour, Name};
 use super::{ApiServer, DeleteOptions, Refusal, Scoped, Serving};
 use crate::clock::Clock;
 use drive::Models;
@@ -38,6 +41,7 @@ const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 pub struct Cluster {
     server: ApiServer,
     shared: Arc<Shared>,
+    record: Arc<Mutex<Record>>,
     task: JoinHandle<()>,
 }
 
@@ -53,6 +57,7 @@ pub struct Builder {
     clock: Option<Clock>,
     server: Option<ApiServer>,
     workloads: workloads::Settings,
+    traffic: traffic::Settings,
     namespaces: Vec<String>,
 }
 
@@ -81,6 +86,12 @@ impl Builder {
         self
     }
 
+    /// Delays and steps of the traffic model.
+    pub fn traffic(mut self, settings: traffic::Settings) -> Self {
+        self.traffic = settings;
+        self
+    }
+
     /// Makes a namespace, beside those that every cluster has.
     pub fn namespace(mut self, name: &str) -> Self {
         self.namespaces.push(name.to_owned());
@@ -103,10 +114,12 @@ impl Builder {
             let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
             install(&admin, "nodes", json!({"metadata": {"name": name}, "status": {"conditions": [ready]}}));
         }
-        let models = Models::new(&server, self.workloads);
+        let traffic = Traffic::new(&server, &self.traffic, seed);
+        let record = traffic.record();
+        let models = Models::new(&server, self.workloads, traffic);
         let shared = Arc::new(Shared { models: Mutex::new(models), changed: Notify::new() });
         let task = tokio::spawn(drive::run(shared.clone(), server.subscribe()));
-        Cluster { server, shared, task }
+        Cluster { server, shared, record, task }
     }
 }
 
@@ -137,6 +150,7 @@ impl Cluster {
             clock: None,
             server: None,
             workloads: workloads::Settings::default(),
+            traffic: traffic::Settings::default(),
             namespaces: Vec::new(),
         }
     }
@@ -210,6 +224,33 @@ impl Cluster {
         self.user().delete("pods", namespace, pod, &DeleteOptions::default()).map(drop)
     }
 
+    /// Sends requests from now on, or at another rate or elsewhere if a load of this name exists.
+    pub fn send(&self, name: &str, load: Load) {
+        self.change(|models| models.traffic.set_load(name, Some(load)));
+    }
+
+    /// Sends the requests of a load no longer.
+    pub fn stop_sending(&self, name: &str) {
+        self.change(|models| models.traffic.set_load(name, None));
+    }
+
+    /// How the gateway controller treats a route, or all that it does not treat in a way of their own.
+    pub fn set_gateway(&self, route: Option<Name>, conduct: Conduct) {
+        self.change(|models| models.traffic.set_conduct(route, conduct, Instant::now()));
+    }
+
+    /// The share of a target's requests that each Service gets, as the data plane has it now: which may be older than what
+    /// the routes say. Empty when no route leads anywhere.
+    pub fn split(&self, target: &Target) -> BTreeMap<Name, f64> {
+        self.lock().traffic.split(target)
+    }
+
+    /// Looks at what became of the requests until now.
+    pub fn requests<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        self.lock().count(Instant::now());
+        look(&traffic::lock(&self.record))
+    }
+
     /// Waits until something holds, looking after every change, and at least every 100 ms. `false` after the timeout.
     pub async fn wait_until(&self, timeout: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
         let mut changes = self.server.subscribe();
@@ -235,7 +276,11 @@ impl Cluster {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Models) -> T) -> T {
-        let changed = change(&mut self.lock());
+        let changed = {
+            let mut models = self.lock();
+            models.count(Instant::now());
+            change(&mut models)
+        };
         self.shared.changed.notify_one();
         changed
     }

@@ -27,6 +27,7 @@ mod status;
 mod strategy;
 mod subresource;
 mod table;
+pub mod traffic;
 mod watch;
 pub mod workloads;
 mod write;

@@ -1,0 +1,225 @@
+//! The data plane: what gateways and kube-proxies have taken up, which may be older than what the objects say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::gateway::{Conduct, Route};
+use super::{Outcome, Target, Via, ingress, matching};
+use crate::sandbox::workloads::Name;
+use crate::sandbox::workloads::endpoints::{SERVICE_NAME, SLICES};
+use crate::sandbox::{ApiServer, Change, Op, Scoped};
+
+pub(super) const HTTP_ROUTES: &str = "httproutes.gateway.networking.k8s.io";
+pub(super) const GRPC_ROUTES: &str = "grpcroutes.gateway.networking.k8s.io";
+pub(super) const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
+pub(super) const CLASSES: &str = "gatewayclasses.gateway.networking.k8s.io";
+const INGRESSES: &str = "ingresses.networking.k8s.io";
+
+/// The resources that this model follows.
+pub(in crate::sandbox) const FOLLOWED: [&str; 7] =
+    [CLASSES, GATEWAYS, "services", SLICES, HTTP_ROUTES, GRPC_ROUTES, INGRESSES];
+
+/// A part of the requests.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) service: Name,
+    pub(super) port: u16,
+    pub(super) weight: f64,
+    pub(super) via: Via,
+}
+
+impl Share {
+    /// What tells this share from the others of a target.
+    pub(super) fn key(&self) -> String {
+        let canary = matches!(self.via, Via::Nginx { canary: true, .. });
+        format!("{}:{}:{canary}", self.service, self.port)
+    }
+}
+
+pub(super) struct Plane {
+    pub(super) controller: Scoped,
+    pub(super) propagation: Duration,
+    pub(super) conduct: Conduct,
+    pub(super) conducts: BTreeMap<Name, Conduct>,
+    /// The routes as they are in the API.
+    pub(super) seen: BTreeMap<Route, Arc<Value>>,
+    pub(super) gateways: BTreeSet<Name>,
+    /// The Services that there are in the API.
+    pub(super) known: BTreeSet<Name>,
+    /// When to report on a route.
+    pub(super) reports: BTreeSet<(Instant, Route)>,
+    /// What is on its way to the data plane.
+    coming: BTreeMap<(Instant, u64), Update>,
+    number: u64,
+    taken: Taken,
+}
+
+/// What the data plane has taken up.
+#[derive(Default)]
+struct Taken {
+    routes: BTreeMap<Route, Arc<Value>>,
+    ingresses: BTreeMap<Name, Arc<Value>>,
+    services: BTreeSet<Name>,
+    /// The Service of each EndpointSlice, and its ready pods.
+    slices: BTreeMap<Name, (Name, Vec<Name>)>,
+    /// The ready pods of each Service.
+    ready: BTreeMap<Name, Vec<Name>>,
+}
+
+/// A change on its way to the data plane.
+struct Update {
+    resource: Arc<str>,
+    name: Name,
+    /// `None` when the object is gone.
+    object: Option<Arc<Value>>,
+}
+
+impl Plane {
+    pub(super) fn new(server: &ApiServer, propagation: Duration) -> Self {
+        Self {
+            controller: server.manager("gateway-controller"),
+            propagation,
+            conduct: Conduct::Follows,
+            conducts: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            gateways: BTreeSet::new(),
+            known: BTreeSet::new(),
+            reports: BTreeSet::new(),
+            coming: BTreeMap::new(),
+            number: 0,
+            taken: Taken::default(),
+        }
+    }
+
+    pub(super) fn observe(&mut self, change: &Change, now: Instant) {
+        let name = Name::of(&change.object);
+        let object = (change.op != Op::Deleted).then(|| change.object.clone());
+        match &*change.resource {
+            CLASSES | GATEWAYS => self.observe_gateway(&change.resource, name, object, now),
+            HTTP_ROUTES => self.observe_route(HTTP_ROUTES, name, object, now),
+            GRPC_ROUTES => self.observe_route(GRPC_ROUTES, name, object, now),
+            "services" => {
+                let changed = if object.is_some() { self.known.insert(name.clone()) } else { self.known.remove(&name) };
+                if changed {
+                    self.send("services".into(), name, object, self.propagation, now);
+                    self.report_all(now);
+                }
+            }
+            SLICES | INGRESSES => self.send(change.resource.clone(), name, object, self.propagation, now),
+            _ => {}
+        }
+    }
+
+    /// Lets the data plane take up an object after a delay.
+    pub(super) fn send(
+        &mut self,
+        resource: Arc<str>,
+        name: Name,
+        object: Option<Arc<Value>>,
+        delay: Duration,
+        now: Instant,
+    ) {
+        self.number += 1;
+        self.coming.insert((now + delay, self.number), Update { resource, name, object });
+    }
+
+    /// Does the next thing that is due; `false` when nothing is.
+    pub(super) fn step(&mut self, now: Instant) -> bool {
+        if self.coming.first_key_value().is_some_and(|((at, _), _)| *at <= now)
+            && let Some((_, update)) = self.coming.pop_first()
+        {
+            self.taken.take_up(update);
+            return true;
+        }
+        if self.reports.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, route)) = self.reports.pop_first()
+        {
+            self.report(&route);
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let coming = self.coming.first_key_value().map(|((at, _), _)| *at);
+        let report = self.reports.first().map(|(at, _)| *at);
+        [coming, report].into_iter().flatten().min()
+    }
+
+    /// Where requests go, or what becomes of them at once. Every weight is positive, and there is at least one.
+    pub(super) fn resolve(&self, target: &Target) -> Result<Vec<Share>, Outcome> {
+        let shares = match target {
+            Target::Service(service) => {
+                vec![Share { service: service.clone(), port: 80, weight: 1.0, via: Via::ClusterIp }]
+            }
+            Target::Route(name) => {
+                let routes = [HTTP_ROUTES, GRPC_ROUTES].map(|resource| Route { resource, name: name.clone() });
+                let mut found = routes.iter().filter_map(|route| self.taken.routes.get(route));
+                let route = found.find(|route| self.is_attached(name, route)).ok_or(Outcome::NoRoute)?;
+                matching::backends(route["spec"]["rules"].get(0).ok_or(Outcome::NoRoute)?, name)
+            }
+            Target::Host { host, path, headers } => {
+                let routes = self.taken.routes.iter().filter(|(route, _)| route.resource == HTTP_ROUTES);
+                let attached = routes
+                    .filter(|(route, object)| self.is_attached(&route.name, object))
+                    .map(|(route, object)| (&route.name, &**object));
+                match matching::best_rule(attached, host, path, headers) {
+                    Some((route, rule)) => matching::backends(rule, route),
+                    None => ingress::backends(&self.taken.ingresses, host, path, headers).ok_or(Outcome::NoRoute)?,
+                }
+            }
+        };
+        let shares: Vec<Share> = shares.into_iter().filter(|share| share.weight > 0.0).collect();
+        if shares.is_empty() { Err(Outcome::NoBackend) } else { Ok(shares) }
+    }
+
+    /// The pods that requests for a Service go to; never none.
+    pub(super) fn endpoints(&self, service: &Name) -> Result<&[Name], Outcome> {
+        if !self.taken.services.contains(service) {
+            return Err(Outcome::NoBackend);
+        }
+        self.taken.ready.get(service).map(Vec::as_slice).filter(|pods| !pods.is_empty()).ok_or(Outcome::NoEndpoints)
+    }
+}
+
+impl Taken {
+    fn take_up(&mut self, update: Update) {
+        let Update { resource, name, object } = update;
+        fn put<K: Ord>(all: &mut BTreeMap<K, Arc<Value>>, key: K, object: Option<Arc<Value>>) {
+            match object {
+                Some(object) => drop(all.insert(key, object)),
+                None => drop(all.remove(&key)),
+            }
+        }
+        match &*resource {
+            HTTP_ROUTES => put(&mut self.routes, Route { resource: HTTP_ROUTES, name }, object),
+            GRPC_ROUTES => put(&mut self.routes, Route { resource: GRPC_ROUTES, name }, object),
+            INGRESSES => put(&mut self.ingresses, name, object),
+            SLICES => self.take_up_slice(name, object.as_deref()),
+            _ if object.is_some() => drop(self.services.insert(name)),
+            _ => drop(self.services.remove(&name)),
+        }
+    }
+
+    fn take_up_slice(&mut self, name: Name, slice: Option<&Value>) {
+        let before = self.slices.remove(&name).map(|(service, _)| service);
+        let after = slice.and_then(|slice| {
+            let service = slice["metadata"]["labels"][SERVICE_NAME].as_str()?;
+            let endpoints = slice["endpoints"].as_array()?.iter();
+            let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+            let pods = ready.filter_map(|it| Some(Name::new(&name.namespace, it["targetRef"]["name"].as_str()?)));
+            Some((Name::new(&name.namespace, service), pods.collect()))
+        });
+        let services: BTreeSet<Name> = before.into_iter().chain(after.iter().map(|(it, _)| it.clone())).collect();
+        self.slices.extend(after.map(|after| (name, after)));
+        for service in services {
+            let of_service = self.slices.values().filter(|(of, _)| *of == service);
+            let pods: BTreeSet<Name> = of_service.flat_map(|(_, pods)| pods.iter().cloned()).collect();
+            self.ready.insert(service, pods.into_iter().collect());
+        }
+    }
+}
