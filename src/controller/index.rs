@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
-use crate::api::Rollout;
 use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
+use crate::api::{AnalysisRun, Rollout};
 use crate::rollout::world::{Observed, ReplicaSet, Service};
 
 use super::envelope::{Envelope, Object};
@@ -273,6 +273,9 @@ impl Index {
                 }
             }
         }
+        if matches!(&entry.object, Object::AnalysisRun(run) if measures_by_job(run)) {
+            self.want(resource::JOB, effects);
+        }
         let Some(references) = &entry.references else { return };
         for object in &references.objects {
             self.referrers.entry(object.clone()).or_default().insert(reference.clone());
@@ -281,10 +284,15 @@ impl Index {
             self.selecting.entry(*resource).or_default().insert(reference.clone());
         }
         for resource in references.route_kinds() {
-            if !self.kinds.contains_key(&resource) {
-                self.watched(resource);
-                effects.wanted.insert(resource);
-            }
+            self.want(resource, effects);
+        }
+    }
+
+    /// Sees to it that a kind is watched that is needed only now.
+    fn want(&mut self, resource: Resource, effects: &mut Effects) {
+        if !self.kinds.contains_key(&resource) {
+            self.watched(resource);
+            effects.wanted.insert(resource);
         }
     }
 
@@ -403,6 +411,11 @@ fn directs_alike(old: &Object, new: &Object) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the end of a Job is news for the run.
+fn measures_by_job(run: &AnalysisRun) -> bool {
+    run.spec.metrics.iter().any(|metric| metric.provider.job.is_some())
 }
 
 fn matches(selector: &Selector, route: &Value) -> bool {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -16,6 +17,8 @@ use crate::api::rollout::RolloutStatus;
 use crate::api::{crd, names};
 use crate::clock::Clock;
 use crate::plan::{Action, Basis, Event, Plan};
+use crate::providers::http::{HttpError, Request, Response, Transport};
+use crate::providers::{JobTarget, Providers};
 use crate::rollout::{self, World};
 use crate::sandbox::{ApiServer, Call, Change, Fault, Faults, Patch, WatchFault};
 
@@ -32,6 +35,7 @@ const REPLICA_SETS: &str = "replicasets.apps";
 struct Cluster {
     server: ApiServer,
     calls: Arc<Recorder>,
+    web: Arc<Web>,
     start: Instant,
 }
 
@@ -42,6 +46,25 @@ struct Running {
 
 type Before = Box<dyn Fn(&Call) -> Fault + Send + Sync>;
 type OnEvent = Box<dyn Fn(&Call, &Change) -> WatchFault + Send + Sync>;
+
+/// A web server whose every answer takes a second and says what the test wants.
+#[derive(Default)]
+struct Web {
+    answer: Mutex<Value>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Transport for Web {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
+        Box::pin(async move {
+            let token = request.headers.get("token").map(|token| token.to_str().unwrap().to_owned());
+            self.asked.lock().unwrap().push(token.unwrap_or_default());
+            sleep(Duration::from_secs(1)).await;
+            let body = self.answer.lock().unwrap().to_string();
+            Ok(Response { status: 200, body: body.into() })
+        })
+    }
+}
 
 /// Notes every call, and lets a test say what goes wrong.
 #[derive(Default)]
@@ -73,6 +96,8 @@ impl Cluster {
     }
 
     fn with(crds: impl IntoIterator<Item = Value>) -> Self {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let clock = Clock::starting_at(Timestamp::from_second(1_790_000_000).unwrap());
         let server = ApiServer::new(clock, 1);
         for crd in crds {
@@ -81,7 +106,7 @@ impl Cluster {
         let calls = Arc::new(Recorder::default());
         server.set_faults(calls.clone());
         tokio::spawn(pods_follow(server.clone()));
-        Self { server, calls, start: Instant::now() }
+        Self { server, calls, web: Arc::default(), start: Instant::now() }
     }
 
     fn run(&self, decide: Decide) -> Running {
@@ -94,7 +119,9 @@ impl Cluster {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        Running { stop, task: tokio::spawn(run_deciding(client, clock, settings, decide, shutdown)) }
+        let jobs = JobTarget { client: client.clone(), namespace: None, other_cluster: false };
+        let providers = Providers::new(self.web.clone(), jobs, clock.clone(), None);
+        Running { stop, task: tokio::spawn(run_deciding(client, providers, clock, settings, decide, shutdown)) }
     }
 
     fn create(&self, resource: &str, object: Value) -> Value {
@@ -455,6 +482,77 @@ async fn a_call_that_is_never_answered_ends_and_holds_up_nobody() {
     *cluster.calls.before.lock().unwrap() = None;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(cluster.status("stuck")["message"], "2 available, abort: false");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_measured_and_judged_and_its_secret_goes_nowhere_else() {
+    let cluster = Cluster::new();
+    *cluster.web.answer.lock().unwrap() = json!({"errors": 0.5, "echo": "s3cret"});
+    let secret = json!({"metadata": {"name": "api"}, "stringData": {"token": "s3cret"}});
+    cluster.create("secrets", secret);
+    cluster.create(
+        "analysisruns.argoproj.io",
+        json!({
+            "metadata": {"name": "errors"},
+            "spec": {
+                "args": [{"name": "token", "valueFrom": {"secretKeyRef": {"name": "api", "key": "token"}}}],
+                "metrics": [{
+                    "name": "errors", "interval": "5s", "count": 3, "successCondition": "result.errors < 1",
+                    "provider": {"web": {
+                        "url": "http://errors.example/", "headers": [{"key": "token", "value": "{{args.token}}"}],
+                    }},
+                }],
+            },
+        }),
+    );
+    let running = cluster.run(one_replica_set);
+    sleep(Duration::from_secs(60)).await;
+    let run = cluster.get("analysisruns.argoproj.io", "errors");
+    assert_eq!(run["status"]["phase"], "Successful", "{run:#}");
+    assert_eq!(run["status"]["metricResults"][0]["successful"], 3);
+    assert_eq!(*cluster.web.asked.lock().unwrap(), ["s3cret"; 3]);
+    assert!(!run.to_string().contains("s3cret"), "{run:#}");
+    let starts: Vec<&str> = run["status"]["metricResults"][0]["measurements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|measurement| measurement["startedAt"].as_str().unwrap())
+        .collect();
+    assert_eq!(starts.len(), 3, "{starts:?}");
+    let before = cluster.writes().len();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(cluster.writes().len(), before);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_answer_aborts_the_update() {
+    let cluster = Cluster::new();
+    *cluster.web.answer.lock().unwrap() = json!({"errors": 9});
+    cluster.create(
+        "analysistemplates.argoproj.io",
+        json!({
+            "metadata": {"name": "errors"},
+            "spec": {"metrics": [{
+                "name": "errors", "interval": "5s", "failureCondition": "result.errors > 1",
+                "provider": {"web": {"url": "http://errors.example/"}},
+            }]},
+        }),
+    );
+    let running = cluster.run(rollout::decide);
+    let mut rollout = canary("web");
+    rollout["spec"]["strategy"]["canary"]["analysis"] = json!({"templates": [{"templateName": "errors"}]});
+    cluster.create(ROLLOUTS, rollout.clone());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(cluster.status("web")["phase"], "Healthy", "{:#}", cluster.status("web"));
+    rollout["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2".into();
+    let patch = Patch::Merge(json!({"spec": {"template": rollout["spec"]["template"]}}));
+    cluster.server.manager("test").patch(ROLLOUTS, "default", "web", &patch).unwrap();
+    sleep(Duration::from_secs(60)).await;
+    let status = cluster.status("web");
+    assert_eq!((&status["abort"], &status["phase"]), (&json!(true), &json!("Degraded")), "{status:#}");
+    assert!(cluster.reasons().contains(&"AnalysisRunFailed".to_owned()), "{:?}", cluster.reasons());
     running.stop().await;
 }
 
