@@ -321,10 +321,10 @@ impl Index {
         if let Some((owner, _)) = &entry.controller {
             effects.concerned.insert(owner.clone());
         }
-        if let (Object::ReplicaSet(replica_set), None) = (&entry.object, &entry.controller) {
-            if replica_set.controller.is_none() {
-                self.concern_adopters(reference, replica_set, effects);
-            }
+        if let (Object::ReplicaSet(replica_set), None) = (&entry.object, &entry.controller)
+            && replica_set.controller.is_none()
+        {
+            self.concern_adopters(reference, replica_set, effects);
         }
         if is_route(reference.resource) {
             effects.concerned.extend(self.selecting.get(&reference.resource).into_iter().flatten().cloned());
@@ -355,10 +355,10 @@ impl Index {
             rollout.resource == resource::ROLLOUT && rollout.namespace == reference.namespace
         });
         for (rollout, entry) in rollouts {
-            if let Object::Rollout(object) = &entry.object {
-                if selector_of(object).is_some_and(|selector| selector.matches(&replica_set.labels)) {
-                    effects.concerned.insert(rollout.clone());
-                }
+            if let Object::Rollout(object) = &entry.object
+                && selector_of(object).is_some_and(|selector| selector.matches(&replica_set.labels))
+            {
+                effects.concerned.insert(rollout.clone());
             }
         }
     }
