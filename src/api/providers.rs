@@ -127,6 +127,7 @@ pub struct Web {
     pub json_path: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub insecure: bool,
+    #[serde(default)]
     #[schemars(schema_with = "open_value")]
     pub json_body: Option<Raw>,
     #[serde(default)]

@@ -153,6 +153,7 @@ pub struct StepPluginStatus {
     pub executions: i32,
     #[serde(default, skip_serializing_if = "is_false")]
     pub disabled: bool,
+    #[serde(default)]
     #[schemars(schema_with = "open_value")]
     pub status: Option<Raw>,
 }

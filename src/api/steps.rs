@@ -215,6 +215,7 @@ pub struct StringMatch {
 #[serde(rename_all = "camelCase")]
 pub struct PluginStep {
     pub name: String,
+    #[serde(default)]
     #[schemars(schema_with = "open_value")]
     pub config: Option<Raw>,
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,8 @@ use tracing_subscriber::EnvFilter;
 use crate::api::duration::GoDuration;
 use crate::clock::Clock;
 use crate::controller::{self, settings};
+use crate::providers::http::Network;
+use crate::providers::{JobTarget, Providers};
 
 use super::connect::Connection;
 
@@ -137,7 +140,9 @@ impl Controller {
         let settings = self.settings(&config.default_namespace)?;
         info!(version = env!("CARGO_PKG_VERSION"), server = %config.cluster_url, "starting");
         let client = controller::client(config).context("the cluster cannot be reached")?;
-        controller::run(client, Clock::system(), settings, asked_to_stop()).await?;
+        let clock = Clock::system();
+        let providers = providers(&client, &clock).await?;
+        controller::run(client, providers, clock, settings, asked_to_stop()).await?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -242,6 +247,24 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn listen(port: u16) -> Option<SocketAddr> {
     (port != 0).then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+}
+
+/// What metrics are measured with, as the environment says.
+async fn providers(client: &kube::Client, clock: &Clock) -> anyhow::Result<Providers> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let kubeconfig = set("ARGO_ROLLOUTS_ANALYSIS_JOB_KUBECONFIG").filter(|value| value != "in-cluster");
+    let (job_client, other_cluster) = match kubeconfig {
+        Some(path) => {
+            let connection = Connection { kubeconfig: Some(path.into()), ..Connection::default() };
+            let config = connection.config().await.context("ARGO_ROLLOUTS_ANALYSIS_JOB_KUBECONFIG")?;
+            (controller::client(config).context("the cluster for Jobs cannot be reached")?, true)
+        }
+        None => (client.clone(), false),
+    };
+    let namespace = set("ARGO_ROLLOUTS_ANALYSIS_JOB_NAMESPACE");
+    let jobs = JobTarget { client: job_client, namespace, other_cluster };
+    let address = set("ARGO_ROLLOUTS_PROMETHEUS_ADDRESS");
+    Ok(Providers::new(Arc::new(Network::new()), jobs, clock.clone(), address))
 }
 
 /// The namespace that the controller itself is in.

@@ -179,10 +179,10 @@ impl Memory {
         if self.known.insert(key, Known { name, count: 1, last: now }).is_none() {
             self.order.push_back(key);
         }
-        if self.order.len() > REMEMBERED {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
     }
 

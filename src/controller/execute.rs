@@ -76,7 +76,8 @@ pub async fn status<S: Serialize>(shell: &Shell, subject: &mut Subject, old: &S,
     // Argo Rollouts' own definitions give AnalysisRuns and Experiments no status subresource, ours do.
     let subresource = if shell.lacks_status(reference.resource) { "" } else { "status" };
     let mut written = shell.api.patch(reference, subresource, PatchKind::Merge, &patch).await;
-    if matches!(written, Err(CallError::NotFound(_))) && !subresource.is_empty() {
+    let no_such_path = matches!(written, Err(CallError::NotFound(_) | CallError::Refused { code: 405, .. }));
+    if no_such_path && !subresource.is_empty() {
         written = shell.api.patch(reference, "", PatchKind::Merge, &patch).await;
         if written.is_ok() {
             shell.remember_no_status(reference.resource);

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
-use crate::api::Rollout;
 use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
+use crate::api::{AnalysisRun, Rollout};
 use crate::rollout::world::{Observed, ReplicaSet, Service};
 
 use super::envelope::{Envelope, Object};
@@ -273,6 +273,9 @@ impl Index {
                 }
             }
         }
+        if matches!(&entry.object, Object::AnalysisRun(run) if measures_by_job(run)) {
+            self.want(resource::JOB, effects);
+        }
         let Some(references) = &entry.references else { return };
         for object in &references.objects {
             self.referrers.entry(object.clone()).or_default().insert(reference.clone());
@@ -281,10 +284,15 @@ impl Index {
             self.selecting.entry(*resource).or_default().insert(reference.clone());
         }
         for resource in references.route_kinds() {
-            if !self.kinds.contains_key(&resource) {
-                self.watched(resource);
-                effects.wanted.insert(resource);
-            }
+            self.want(resource, effects);
+        }
+    }
+
+    /// Sees to it that a kind is watched that is needed only now.
+    fn want(&mut self, resource: Resource, effects: &mut Effects) {
+        if !self.kinds.contains_key(&resource) {
+            self.watched(resource);
+            effects.wanted.insert(resource);
         }
     }
 
@@ -313,10 +321,10 @@ impl Index {
         if let Some((owner, _)) = &entry.controller {
             effects.concerned.insert(owner.clone());
         }
-        if let (Object::ReplicaSet(replica_set), None) = (&entry.object, &entry.controller) {
-            if replica_set.controller.is_none() {
-                self.concern_adopters(reference, replica_set, effects);
-            }
+        if let (Object::ReplicaSet(replica_set), None) = (&entry.object, &entry.controller)
+            && replica_set.controller.is_none()
+        {
+            self.concern_adopters(reference, replica_set, effects);
         }
         if is_route(reference.resource) {
             effects.concerned.extend(self.selecting.get(&reference.resource).into_iter().flatten().cloned());
@@ -347,10 +355,10 @@ impl Index {
             rollout.resource == resource::ROLLOUT && rollout.namespace == reference.namespace
         });
         for (rollout, entry) in rollouts {
-            if let Object::Rollout(object) = &entry.object {
-                if selector_of(object).is_some_and(|selector| selector.matches(&replica_set.labels)) {
-                    effects.concerned.insert(rollout.clone());
-                }
+            if let Object::Rollout(object) = &entry.object
+                && selector_of(object).is_some_and(|selector| selector.matches(&replica_set.labels))
+            {
+                effects.concerned.insert(rollout.clone());
             }
         }
     }
@@ -403,6 +411,11 @@ fn directs_alike(old: &Object, new: &Object) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the end of a Job is news for the run.
+fn measures_by_job(run: &AnalysisRun) -> bool {
+    run.spec.metrics.iter().any(|metric| metric.provider.job.is_some())
 }
 
 fn matches(selector: &Selector, route: &Value) -> bool {

@@ -23,6 +23,7 @@
 //! There every run makes the same requests in the same order: time comes from tokio's clock, jitter from one seed, and no
 //! unordered map is ever walked through.
 
+pub mod analysis;
 pub mod api;
 pub mod envelope;
 pub mod events;
@@ -40,6 +41,9 @@ pub mod telemetry;
 pub mod watch;
 pub mod world;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,8 +58,10 @@ use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::rollout::RolloutStatus;
 use crate::clock::Clock;
 use crate::plan::{Event, Plan};
+use crate::providers::Providers;
 use crate::rollout::{self, World};
 
+use self::analysis::Measurements;
 use self::api::Api;
 use self::envelope::Envelope;
 use self::events::Events;
@@ -93,6 +99,8 @@ pub struct Shell {
     memories: Mutex<BTreeMap<ObjectRef, Memory>>,
     pub rollouts: Queue,
     pub runs: Queue,
+    measurements: Measurements,
+    providers: Providers,
     pub events: Events,
     pub telemetry: Arc<Telemetry>,
     pub health: Health,
@@ -105,14 +113,16 @@ pub struct Shell {
 
 /// Runs the controller until `shutdown` is done, or until it must not go on.
 ///
-/// The client should be one that [`client`] made, or one of the sandbox's.
+/// The client should be one that [`client`] made, or one of the sandbox's; the providers reach what metrics are measured
+/// with.
 pub async fn run(
     client: kube::Client,
+    providers: Providers,
     clock: Clock,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Ended> {
-    run_deciding(client, clock, settings, rollout::decide, shutdown).await
+    run_deciding(client, providers, clock, settings, rollout::decide, shutdown).await
 }
 
 /// How a Rollout is decided.
@@ -120,12 +130,13 @@ type Decide = fn(&World) -> Plan<RolloutStatus>;
 
 async fn run_deciding(
     client: kube::Client,
+    providers: Providers,
     clock: Clock,
     settings: Settings,
     decide: Decide,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Ended> {
-    let (shell, write_events, mut wanted) = Shell::new(client, clock, settings, decide);
+    let (shell, write_events, mut wanted) = Shell::new(client, providers, clock, settings, decide);
     let settings = &shell.settings;
 
     let mut servers = JoinSet::new();
@@ -171,6 +182,7 @@ async fn run_deciding(
         })),
         () = more_watches => Ok(()),
     };
+    shell.measurements.abort();
     match &ended {
         Ok(()) => {
             info!("stopping");
@@ -194,6 +206,7 @@ pub fn client(mut config: kube::Config) -> kube::Result<kube::Client> {
 impl Shell {
     fn new(
         client: kube::Client,
+        providers: Providers,
         clock: Clock,
         settings: Settings,
         decide: Decide,
@@ -214,6 +227,8 @@ impl Shell {
             expectations: Expectations::default(),
             memories: Mutex::default(),
             rollouts: Queue::new(settings.seed),
+            measurements: Measurements::default(),
+            providers,
             runs: Queue::new(settings.seed.wrapping_add(1)),
             events,
             telemetry,

@@ -14,7 +14,8 @@ use crate::api::rollout::RolloutStatus;
 use crate::plan::{Event, Failure, Plan};
 
 use super::Shell;
-use super::api::{CallError, PatchKind};
+use super::analysis;
+use super::api::CallError;
 use super::envelope::{Envelope, Unreadable};
 use super::execute::{self, Subject};
 use super::expectations::{Expected, What};
@@ -113,6 +114,10 @@ impl<'a> Pass<'a> {
         next
     }
 
+    pub fn object(&self) -> &'a ObjectRef {
+        self.object
+    }
+
     /// Makes sure that the index shows at least what we have written; or says when to look again.
     pub async fn freshen(&mut self) -> Result<(), Next> {
         let outstanding = self.shell.expectations.outstanding(self.object, &self.shell.index());
@@ -198,6 +203,20 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// Writes a status over whatever is there, of an object that cannot be decided about.
+    pub async fn overwrite_status<S: Serialize>(&self, mut subject: Subject, status: &S) -> Next {
+        match execute::status(self.shell, &mut subject, &json!({}), &json!(status)).await {
+            Ok(_) => Next::Idle,
+            Err(CallError::Conflict(_) | CallError::NotFound(_)) => {
+                Next::Wait(Instant::now() + Duration::from_millis(100))
+            }
+            Err(error) => {
+                warn!(object = %self.object, %error, "cannot write the status");
+                Next::Retry
+            }
+        }
+    }
+
     fn again(&mut self, counts: bool) -> Settled {
         self.attempts += u32::from(counts);
         if self.attempts >= ATTEMPTS { Settled::Finished(Next::Retry) } else { Settled::Again }
@@ -242,22 +261,14 @@ impl<'a> Pass<'a> {
         });
         let Some(changes) = execute::difference(&old, &new) else { return self.shell.resync(self.object) };
         warn!(object = %self.object, %error, "the spec cannot be decoded");
-        let patch = json!({
-            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "status": changes,
-        });
-        match self.shell.api.patch(self.object, "status", PatchKind::Merge, &patch).await {
-            Ok(written) => {
-                self.shell.expectations.note(self.object, self.object, What::Version(written.resource_version));
-                self.shell.resync(self.object)
-            }
-            Err(CallError::Conflict(_) | CallError::NotFound(_)) => {
-                self.shell.expectations.note(self.object, self.object, What::Reread);
-                Next::Wait(Instant::now() + Duration::from_millis(100))
-            }
-            Err(error) => {
-                warn!(object = %self.object, %error, "cannot write the status");
-                Next::Retry
-            }
+        let subject = Subject {
+            reference: self.object.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        };
+        match self.overwrite_status(subject, &changes).await {
+            Next::Idle => self.shell.resync(self.object),
+            next => next,
         }
     }
 }
@@ -273,10 +284,11 @@ fn alike(one: &[Failure], other: &[Failure]) -> bool {
 }
 
 /// Works off one object that is due.
-pub async fn work(shell: &Shell, object: &ObjectRef) -> Next {
+pub async fn work(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
     let began = Instant::now();
     let next = match object.resource {
         resource::ROLLOUT => rollout(shell, object).await,
+        resource::ANALYSIS_RUN => analysis::run(shell, object).await,
         _ => Next::Idle,
     };
     shell.telemetry.decided(object, began.elapsed(), next == Next::Retry);

@@ -247,6 +247,7 @@ fn namespace(settings: &Settings, resource: Resource) -> &str {
 fn selector(settings: &Settings, resource: Resource) -> String {
     match resource {
         resource::REPLICA_SET => names::POD_TEMPLATE_HASH.to_owned(),
+        resource::JOB => names::RUN_UID.to_owned(),
         resource::ROLLOUT
         | resource::ANALYSIS_RUN
         | resource::ANALYSIS_TEMPLATE

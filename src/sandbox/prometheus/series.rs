@@ -164,7 +164,7 @@ pub(super) fn select(
             for (name, more, field) in &fields {
                 let mut all: Labels =
                     labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())).collect();
-                all.extend(more.iter().cloned());
+                all.extend(more.iter().map(|(label, value)| ((*label).to_owned(), value.clone())));
                 all.insert("__name__".to_owned(), name.clone());
                 all.retain(|_, value| !value.is_empty());
                 if tests.iter().all(|test| test.passes(&all)) {
