@@ -6,6 +6,7 @@ mod controller;
 mod crds;
 mod demo;
 mod get;
+mod in_process;
 mod lint;
 pub mod manifest;
 mod pause;

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::manifest;
+use super::{in_process, manifest};
 use crate::clock::Clock;
-use crate::controller::{self, settings::Settings};
 use crate::sandbox::Cluster;
 
 /// Run a Kubernetes API, pods and traffic in memory, with the controller on it
@@ -36,6 +35,7 @@ impl Sandbox {
             applied.with_context(|| format!("{}: {} {}", object.source, object.kind(), object.name()))?;
         }
         let serving = cluster.serve(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let prometheus = cluster.prometheus().serve(([127, 0, 0, 1], 0).into()).await?;
         let kubeconfig = &self.kubeconfig;
         std::fs::write(kubeconfig, serving.kubeconfig("default"))
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
@@ -47,6 +47,8 @@ impl Sandbox {
         println!("  export KUBECONFIG={}", kubeconfig.display());
         println!("  kubectl apply -f my-rollout.yaml");
         println!("  tidegate get my-rollout --watch");
+        println!();
+        println!("Its Prometheus, which metrics without an address are asked of, is {}.", prometheus.url());
         let stop = async {
             // A failure to listen for Ctrl-C leaves the signal's own effect, which is to stop.
             let _ = tokio::signal::ctrl_c().await;
@@ -54,7 +56,7 @@ impl Sandbox {
         if self.no_controller {
             stop.await;
         } else {
-            controller::run(cluster.client("default"), Clock::system(), Settings::default(), stop).await?;
+            in_process::controller(&cluster, Clock::system(), Some(prometheus.url()), stop).await?;
         }
         Ok(ExitCode::SUCCESS)
     }

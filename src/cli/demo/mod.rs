@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 
+use super::in_process;
 use crate::clock::Clock;
-use crate::controller::{self, settings::Settings};
 use stage::Stage;
 use view::View;
 
@@ -52,45 +52,51 @@ impl Demo {
         let clock = Clock::system();
         let stage = Stage::set(clock.clone()).await?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let controller = tokio::spawn(controller::run(
-            stage.cluster.client("default"),
-            clock.clone(),
-            Settings::default(),
-            async move { drop(stopped.await) },
-        ));
-
-        let mut view = View::new(live, color, clock.now());
-        view.say("A cluster in memory: 10 pods of v1 behind ingress-nginx, 200 requests a second, Prometheus watching.");
-        play(&stage, &mut view, Stage::is_healthy).await.context("the first version did not get ready")?;
-        stage.send(RATE);
-        calm(&stage, &mut view).await;
-
-        view.say("Release v2. It is a good one.");
-        let good = release(&stage, &mut view, VERSIONS[1], Stage::is_healthy).await?;
-        view.say(&format!("v2 is out after {}.", seconds(good.took)));
-
-        stage.misbehave(VERSIONS[2], BAD);
-        view.say("Release v3. It fails one request in ten, and nobody knows yet.");
-        let bad = release(&stage, &mut view, VERSIONS[2], Stage::is_rolled_back).await?;
-        view.say(&format!("v3 is rolled back after {}. Nobody had to do anything.", seconds(bad.took)));
-        let verdict = stage.verdict().unwrap_or_default();
-
-        view.close();
-        let _ = stop.send(());
-        controller.await??;
+        let stopped = async move { drop(stopped.await) };
+        let controller = in_process::controller(&stage.cluster, clock.clone(), None, stopped);
+        let story = tell(&stage, View::new(live, color, clock.now()));
+        let (controller, story) = tokio::join!(controller, async {
+            let told = story.await;
+            let _ = stop.send(());
+            told
+        });
+        controller?;
+        let Story { good, bad, verdict } = story?;
         let rolling = tokio::task::spawn_blocking(move || rolling::failures(bad.took)).await??;
         println!("{}", summary(&good, &bad, &verdict, rolling));
         Ok(if good.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
+/// What happened.
+struct Story {
+    good: Outcome,
+    bad: Outcome,
+    /// Why the bad release was rolled back.
+    verdict: String,
+}
+
+async fn tell(stage: &Stage, mut view: View) -> anyhow::Result<Story> {
+    view.say("A cluster in memory: 10 pods of v1 behind ingress-nginx, 200 requests a second, Prometheus watching.");
+    play(stage, &mut view, Stage::is_healthy).await.context("the first version did not get ready")?;
+    stage.send(RATE);
+    calm(stage, &mut view).await;
+
+    view.say("Release v2. It is a good one.");
+    let good = release(stage, &mut view, VERSIONS[1], Stage::is_healthy).await?;
+    view.say(&format!("v2 is out after {}.", seconds(good.took)));
+
+    stage.misbehave(VERSIONS[2], BAD);
+    view.say("Release v3. It fails one request in ten, and nobody knows yet.");
+    let bad = release(stage, &mut view, VERSIONS[2], Stage::is_rolled_back).await?;
+    view.close();
+    view.say(&format!("v3 is rolled back after {}. Nobody had to do anything.", seconds(bad.took)));
+    let verdict = stage.verdict().unwrap_or_default();
+    Ok(Story { good, bad, verdict })
+}
+
 /// Changes the image and watches until the release has ended.
-async fn release(
-    stage: &Stage,
-    view: &mut View,
-    image: &str,
-    ended: fn(&Stage) -> bool,
-) -> anyhow::Result<Outcome> {
+async fn release(stage: &Stage, view: &mut View, image: &str, ended: fn(&Stage) -> bool) -> anyhow::Result<Outcome> {
     let began = stage.clock.now();
     stage.set_image(image)?;
     // The controller has not seen the new image yet: what holds now is about the old one.
@@ -132,15 +138,16 @@ fn summary(good: &Outcome, bad: &Outcome, verdict: &str, rolling: u64) -> String
     let per_minute = (RATE * 60.0 * BAD).round();
     format!(
         "\n\
-         Good release (v2)   {good_requests:>6} requests, {good_failures} failed, out after {good_took}\n\
-         Bad release (v3)    {bad_requests:>6} requests, {bad_failures} failed, rolled back after {bad_took}\n\
-         Why                 {verdict}\n\
-         A rolling update    would have failed {rolling} requests in these {bad_took}, and {per_minute} more every minute until\n\
-         {empty:20}somebody had noticed (simulated: the same pods, the same load, no steps and no analysis)\n\
+         Good release (v2)  {good_requests:>5} requests, {good_failures} failed, out after {good_took}\n\
+         Bad release (v3)   {bad_requests:>5} requests, {bad_failures} failed, rolled back after {bad_took}\n\
+         Why                {verdict}\n\
+         A rolling update   would have failed {rolling} requests in these {bad_took}, and {per_minute} more every\n\
+         {empty:19}minute until somebody had noticed (simulated: same pods, same load, no steps)\n\
          \n\
-         Try it yourself:    tidegate sandbox            a cluster in memory for kubectl; docs/getting-started.md goes on\n\
-         {empty:20}tidegate lint -f FILE       what is wrong with your own manifests\n\
-         {empty:20}make demo-cluster           the same on a real API server, gateway and Prometheus",
+         Try it yourself    tidegate sandbox        a cluster in memory for kubectl, with the controller on it\n\
+         {empty:19}tidegate lint -f FILE   what is wrong with your own manifests\n\
+         {empty:19}make demo-cluster       the same on a real API server, gateway and Prometheus\n\
+         {empty:19}docs/README.md          the manual",
         good_requests = good.requests,
         good_failures = good.failures,
         good_took = seconds(good.took),

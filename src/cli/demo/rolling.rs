@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::clock::Clock;
-use crate::controller::{self, settings::Settings};
-use crate::sandbox::{Cluster, Patch};
 use crate::sandbox::traffic::{Load, Target};
 use crate::sandbox::workloads::{Behaviour, Name};
+use crate::sandbox::{Cluster, Patch};
 
+use super::super::in_process;
 use super::{BAD, RATE, VERSIONS};
 
 const MANIFEST: &str = "
@@ -42,27 +42,31 @@ pub fn failures(took: SignedDuration) -> anyhow::Result<u64> {
         let behaviour = cluster.default_behaviour();
         cluster.set_image(VERSIONS[2], Behaviour { error_rate: BAD, ..behaviour });
         cluster.apply(&MANIFEST.replace("IMAGE", VERSIONS[1]))?;
-        let never = std::future::pending::<()>();
-        let controller =
-            tokio::spawn(controller::run(cluster.client("default"), clock.clone(), Settings::default(), never));
-        let phase = |cluster: &Cluster| {
-            let rollout = cluster.user().get("rollouts.argoproj.io", "default", "web-app").unwrap_or_default();
-            rollout["status"]["phase"].as_str().unwrap_or_default().to_owned()
-        };
-        if !cluster.wait_until(Duration::from_secs(60), |cluster| phase(cluster) == "Healthy").await {
-            bail!("the rolling update's first version did not get ready: {}", phase(&cluster));
+        let controller = in_process::controller(&cluster, clock.clone(), None, std::future::pending());
+        tokio::select! {
+            ended = controller => bail!("the controller ended: {ended:?}"),
+            failed = release(&cluster, &clock, took) => failed,
         }
-        cluster.send("users", Load { target: Target::Service(Name::new("default", "web-app")), rate: RATE });
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let began = clock.now();
-        let containers = json!([{"name": "web-app", "image": VERSIONS[2]}]);
-        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-        cluster.user().patch("rollouts.argoproj.io", "default", "web-app", &Patch::Merge(patch))?;
-        tokio::time::sleep(took.unsigned_abs()).await;
-        let failed = cluster.requests(|record| {
-            record.between(began, clock.now()).into_iter().map(|answered| answered.counts.failures()).sum()
-        });
-        controller.abort();
-        Ok(failed)
     })
+}
+
+async fn release(cluster: &Cluster, clock: &Clock, took: SignedDuration) -> anyhow::Result<u64> {
+    let phase = |cluster: &Cluster| {
+        let rollout = cluster.user().get("rollouts.argoproj.io", "default", "web-app").unwrap_or_default();
+        rollout["status"]["phase"].as_str().unwrap_or_default().to_owned()
+    };
+    if !cluster.wait_until(Duration::from_secs(60), |cluster| phase(cluster) == "Healthy").await {
+        bail!("the rolling update's first version did not get ready: {}", phase(cluster));
+    }
+    cluster.send("users", Load { target: Target::Service(Name::new("default", "web-app")), rate: RATE });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let began = clock.now();
+    let containers = json!([{"name": "web-app", "image": VERSIONS[2]}]);
+    let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+    cluster.user().patch("rollouts.argoproj.io", "default", "web-app", &Patch::Merge(patch))?;
+    tokio::time::sleep(took.unsigned_abs()).await;
+    let failed = cluster.requests(|record| {
+        record.between(began, clock.now()).into_iter().map(|answered| answered.counts.failures()).sum()
+    });
+    Ok(failed)
 }

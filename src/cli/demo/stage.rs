@@ -86,7 +86,13 @@ impl Stage {
     pub fn verdict(&self) -> Option<String> {
         let runs = self.cluster.user().list("analysisruns.argoproj.io", NAMESPACE);
         let failed = runs.iter().rev().find(|run| run["status"]["phase"] == "Failed")?;
-        Some(failed["status"]["message"].as_str()?.to_owned())
+        let message = failed["status"]["message"].as_str()?;
+        let measurements = failed["status"]["metricResults"][0]["measurements"].as_array();
+        let values = measurements.into_iter().flatten().filter(|measurement| measurement["phase"] == "Failed");
+        let values =
+            values.filter_map(|measurement| measurement["value"].as_str()?.trim_matches(['[', ']']).parse().ok());
+        let values: Vec<String> = values.map(|value: f64| format!("{value:.3}")).collect();
+        Some(format!("{message} (measured: {})", values.join(", ")))
     }
 
     pub fn counts(&self, from: Timestamp, to: Timestamp) -> Counts {
@@ -111,7 +117,11 @@ impl Stage {
             let selected = &service["spec"]["selector"][names::POD_TEMPLATE_HASH];
             selected.is_null() || *selected == hash
         };
-        self.shares().into_iter().filter(|(service, _)| selects(service)).map(|(_, share)| share).sum()
+        self.shares()
+            .into_iter()
+            .filter(|(service, _)| selects(service))
+            .map(|(_, share)| share)
+            .fold(0.0, |sum, share| sum + share)
     }
 
     /// All that the view shows.
@@ -142,7 +152,7 @@ impl Stage {
                 let role = match hash {
                     hash if hash == stable => "stable",
                     hash if hash == current => "canary",
-                    _ => "",
+                    _ => "old",
                 };
                 Some(Version {
                     name: image.rsplit(':').next().unwrap_or(image).to_owned(),
@@ -176,7 +186,11 @@ impl Stage {
         let measurements = results.filter_map(|result| result["measurements"].as_array()).flatten();
         measurements
             .map(|measurement| Measured {
-                passed: measurement["phase"] == "Successful",
+                passed: match measurement["phase"].as_str() {
+                    Some("Successful") => Some(true),
+                    Some("Failed" | "Error") => Some(false),
+                    _ => None,
+                },
                 value: measurement["value"].as_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
             })
             .collect()

@@ -9,6 +9,8 @@ use crate::sandbox::traffic::Counts;
 
 /// Columns of the bar that shows the split.
 const BAR: usize = 50;
+/// Characters of the status message that are shown.
+const MESSAGE: usize = 56;
 /// Measurements that are shown.
 const MARKS: usize = 30;
 
@@ -40,7 +42,8 @@ pub struct Version {
 
 /// One measurement of the analysis.
 pub struct Measured {
-    pub passed: bool,
+    /// None when it was neither a success nor a failure.
+    pub passed: Option<bool>,
     pub value: String,
 }
 
@@ -98,13 +101,20 @@ impl View {
         let versions: Vec<String> = picture
             .versions
             .iter()
-            .filter(|version| !version.role.is_empty())
-            .map(|version| format!("{} {} {:.0}% ({} pods)", version.role, version.name, version.weight * 100.0, version.ready))
+            .filter(|version| version.role != "old")
+            .map(|version| {
+                format!("{} {} {:.0}% ({} pods)", version.role, version.name, version.weight * 100.0, version.ready)
+            })
             .collect();
-        let line = format!("step {}/{}  {:<46}  {}", picture.step, picture.steps, versions.join(", "), self.status(picture));
+        let line =
+            format!("step {}/{}  {:<46}  {}", picture.step, picture.steps, versions.join(", "), self.status(picture));
         if line != self.last {
             let failed = picture.total.failures();
-            println!("{:>5.1} s  {line}  [{} requests, {failed} failed]", self.elapsed(picture), picture.total.requests());
+            println!(
+                "{:>5.1} s  {line}  [{} requests, {failed} failed]",
+                self.elapsed(picture),
+                picture.total.requests()
+            );
             self.last = line;
         }
     }
@@ -114,8 +124,8 @@ impl View {
     }
 
     fn status(&self, picture: &Picture) -> String {
-        let message = if picture.message.is_empty() { String::new() } else { format!(": {}", picture.message) };
-        format!("{}{message}", picture.phase)
+        let message: String = picture.message.chars().take(MESSAGE).collect();
+        if message.is_empty() { picture.phase.clone() } else { format!("{}: {message}", picture.phase) }
     }
 
     fn frame(&self, picture: &Picture) -> String {
@@ -127,21 +137,21 @@ impl View {
             "Paused" => 33,
             _ => 36,
         };
-        let status: String = self.status(picture).chars().take(96).collect();
         let _ = writeln!(
             text,
             "\n  {:>5.1} s   step {}/{}   {}\n",
             self.elapsed(picture),
             picture.step,
             picture.steps,
-            self.paint(color, &status)
+            self.paint(color, &self.status(picture))
         );
         let _ = writeln!(text, "  {}", self.bar(picture));
         let _ = writeln!(text, "\n  VERSION  ROLE     PODS    WEIGHT   REQUESTS    ERRORS");
         for version in &picture.versions {
             let errors = version.errors.map_or_else(|| "-".to_owned(), |errors| format!("{:.1}%", errors * 100.0));
             let errors = format!("{errors:>7}");
-            let errors = if version.errors.is_some_and(|errors| errors > 0.02) { self.paint(31, &errors) } else { errors };
+            let errors =
+                if version.errors.is_some_and(|errors| errors > 0.02) { self.paint(31, &errors) } else { errors };
             let _ = writeln!(
                 text,
                 "  {:<7}  {:<7}  {:>2}/{:<2}  {:>6.0}%  {:>7.0}/s  {errors}",
@@ -168,8 +178,10 @@ impl View {
 
     /// The split as a bar: stable, then canary.
     fn bar(&self, picture: &Picture) -> String {
-        let canary: f64 = picture.versions.iter().filter(|version| version.role == "canary").map(|version| version.weight).sum();
-        let failing = picture.versions.iter().any(|version| version.role == "canary" && version.errors.is_some_and(|e| e > 0.02));
+        let canary: f64 =
+            picture.versions.iter().filter(|version| version.role == "canary").map(|version| version.weight).sum();
+        let failing =
+            picture.versions.iter().any(|version| version.role == "canary" && version.errors.is_some_and(|e| e > 0.02));
         let columns = ((canary * BAR as f64).round() as usize).max(usize::from(canary > 0.0));
         let stable = self.paint(32, &"█".repeat(BAR - columns));
         format!("{stable}{}", self.paint(if failing { 31 } else { 33 }, &"▒".repeat(columns)))
@@ -180,7 +192,11 @@ impl View {
         let from = picture.measured.len().saturating_sub(MARKS);
         let mut marks = String::new();
         for measured in &picture.measured[from..] {
-            marks.push_str(&if measured.passed { self.paint(32, "✔") } else { self.paint(31, "✖") });
+            marks.push_str(&match measured.passed {
+                Some(true) => self.paint(32, "✔"),
+                Some(false) => self.paint(31, "✖"),
+                None => "·".to_owned(),
+            });
         }
         let value = newest.value.parse::<f64>().map_or_else(|_| "no data".to_owned(), |value| format!("{value:.3}"));
         format!("{marks} {value}")
