@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 pub use apply::ApplyError;
 
+use super::prometheus::Prometheus;
 use super::traffic::{self, Conduct, Load, Record, Target, Traffic};
 use super::workloads::{self, Behaviour, Name};
 use super::{ApiServer, DeleteOptions, Refusal, Scoped, Serving};
@@ -42,6 +43,7 @@ pub struct Cluster {
     server: ApiServer,
     shared: Arc<Shared>,
     record: Arc<Mutex<Record>>,
+    prometheus: Prometheus,
     task: JoinHandle<()>,
 }
 
@@ -58,6 +60,7 @@ pub struct Builder {
     server: Option<ApiServer>,
     workloads: workloads::Settings,
     traffic: traffic::Settings,
+    scrape_interval: Duration,
     namespaces: Vec<String>,
 }
 
@@ -92,6 +95,12 @@ impl Builder {
         self
     }
 
+    /// How often Prometheus scrapes; every second by default. Not shorter than a tick of the traffic model makes sense.
+    pub fn scrape_interval(mut self, interval: Duration) -> Self {
+        self.scrape_interval = interval;
+        self
+    }
+
     /// Makes a namespace, beside those that every cluster has.
     pub fn namespace(mut self, name: &str) -> Self {
         self.namespaces.push(name.to_owned());
@@ -118,8 +127,11 @@ impl Builder {
         let record = traffic.record();
         let models = Models::new(&server, self.workloads, traffic);
         let shared = Arc::new(Shared { models: Mutex::new(models), changed: Notify::new() });
+        let models = shared.clone();
+        let catch_up = Box::new(move || models.lock().count(Instant::now()));
+        let prometheus = Prometheus::new(record.clone(), server.clock().clone(), self.scrape_interval, catch_up);
         let task = tokio::spawn(drive::run(shared.clone(), server.subscribe()));
-        Cluster { server, shared, record, task }
+        Cluster { server, shared, record, prometheus, task }
     }
 }
 
@@ -151,6 +163,7 @@ impl Cluster {
             server: None,
             workloads: workloads::Settings::default(),
             traffic: traffic::Settings::default(),
+            scrape_interval: Duration::from_secs(1),
             namespaces: Vec::new(),
         }
     }
@@ -197,7 +210,9 @@ impl Cluster {
     pub fn set_image(&self, image: &str, behaviour: Behaviour) {
         let image = image.to_owned();
         self.change(|models| {
-            models.workloads.set_behaviours(|behaviours| drop(behaviours.images.insert(image, behaviour)));
+            models.workloads.set_behaviours(|behaviours| {
+                behaviours.images.insert(image, behaviour);
+            });
         });
     }
 
@@ -249,6 +264,11 @@ impl Cluster {
     pub fn requests<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
         self.lock().count(Instant::now());
         look(&traffic::lock(&self.record))
+    }
+
+    /// The Prometheus that scrapes the gateways and pods.
+    pub fn prometheus(&self) -> &Prometheus {
+        &self.prometheus
     }
 
     /// Waits until something holds, looking after every change, and at least every 100 ms. `false` after the timeout.

@@ -17,6 +17,7 @@ mod http;
 mod openapi;
 mod patch;
 mod path;
+pub mod prometheus;
 mod read;
 mod resource;
 mod schema;

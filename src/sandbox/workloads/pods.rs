@@ -147,7 +147,7 @@ impl Workloads {
         }
         let node = up[self.placed as usize % up.len()].clone();
         // It may have gone already.
-        let _ = self.scheduler.edit("pods", &name.namespace, &name.name, |pod| pod["spec"]["nodeName"] = node.into());
+        let _ = self.scheduler.bind(&name.namespace, &name.name, &node);
     }
 
     /// What a request meets at a pod; `None` when there is no such pod.
