@@ -210,7 +210,7 @@ impl<'a> Prepared<'a> {
         for (index, (metric, rules)) in metrics.iter().zip(&rules).enumerate() {
             let result = result_of(status, &metric.name);
             let last = result.and_then(|result| result.measurements.last());
-            let step = match (next(&rules.limits, result, started, terminating), last) {
+            let step = match (next(&rules.limits, result, started, now, terminating), last) {
                 (Next::Start(at), _) if at <= now => {
                     let taken = result.map_or(0, |result| result.count.saturating_add(result.error));
                     Step::Start { number: taken.saturating_add(1) }
@@ -340,7 +340,7 @@ impl<'a> Prepared<'a> {
             .zip(&self.rules)
             .filter_map(|(metric, rules)| {
                 let result = result_of(status, &metric.name);
-                match next(&rules.limits, result, started, terminating) {
+                match next(&rules.limits, result, started, now, terminating) {
                     Next::Never => None,
                     Next::Start(at) | Next::Resume(at) => Some(at),
                     Next::Poll => Some(poll_at(result, now)),
@@ -376,7 +376,7 @@ fn rest(world: &RunWorld, status: AnalysisRunStatus) -> Plan<AnalysisRunStatus> 
 }
 
 /// When a metric is to be looked at again.
-fn next(limits: &Limits, result: Option<&MetricResult>, started: Timestamp, terminating: bool) -> Next {
+fn next(limits: &Limits, result: Option<&MetricResult>, started: Timestamp, now: Timestamp, terminating: bool) -> Next {
     if result.is_some_and(|result| result.phase.completed()) {
         return Next::Never;
     }
@@ -402,7 +402,8 @@ fn next(limits: &Limits, result: Option<&MetricResult>, started: Timestamp, term
         (_, Some(interval)) => SHORTEST_INTERVAL.max(interval.into()),
     };
     let finished = last.finished_at.as_ref().map_or(started, |Time(finished)| *finished);
-    Next::Start(after(finished, pause))
+    // A clock that was set back must not stop the measurements until it has caught up.
+    Next::Start(if finished > now { now } else { after(finished, pause) })
 }
 
 /// When to look again at a measurement in flight whose provider has not said: soon at first, then ever less often

@@ -283,6 +283,14 @@ fn validate_provider(metric: &Metric, path: &FieldPath) -> Result<(), FieldError
             "this provider is not supported yet; prometheus, web and job are",
         ));
     }
+    if let Some(address) = metric.provider.prometheus.as_ref().and_then(|prometheus| prometheus.address.as_deref())
+        && address.contains("aps-workspaces")
+    {
+        return Err(FieldError::forbidden(
+            path.child("prometheus").child("address"),
+            "Amazon Managed Prometheus needs AWS Signature Version 4, which is not supported yet",
+        ));
+    }
     let authentication = match (&metric.provider.prometheus, &metric.provider.web) {
         (Some(prometheus), _) => Some((ProviderKind::Prometheus, &prometheus.authentication)),
         (None, Some(web)) => Some((ProviderKind::Web, &web.authentication)),
@@ -408,6 +416,10 @@ mod tests {
             (
                 json!({"provider": {"prometheus": {"authentication": {"sigv4": {"region": "eu-west-1"}}}}}),
                 "provider.prometheus.authentication.sigv4: Forbidden: AWS Signature Version 4 is not supported yet",
+            ),
+            (
+                json!({"provider": {"prometheus": {"address": "https://aps-workspaces.eu-west-1.amazonaws.com/x"}}}),
+                "provider.prometheus.address: Forbidden: Amazon Managed Prometheus needs AWS Signature Version 4, which is not supported yet",
             ),
             (
                 json!({"provider": {"web": {"authentication": {"basicAuth": {"username": "u"}}}}}),

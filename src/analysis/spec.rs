@@ -121,15 +121,10 @@ pub fn validate_reference(
         })
         .collect();
     if errors.is_empty() {
-        // Rules are matched against all metrics together, so they have no template to be attributed to.
-        let rules = metric::rules(&spec.metrics, &spec.dry_run, &spec.measurement_retention, &FieldPath::default());
-        let resolved_names = spec.metrics.iter().any(|metric| metric.name.contains("{{"));
-        if let Err(error) = rules
-            && !resolved_names
-            && (error.path.starts_with("dryRun") || error.path.starts_with("measurementRetention"))
-        {
-            errors.push(error.under(path));
-        }
+        errors.extend(validate_rules(&spec, analysis).err().map(|error| match error {
+            RuleError::Own(error) => error.under(path),
+            RuleError::Templates(error) => FieldError::invalid(&refs_path, names(), error.to_string()),
+        }));
     }
     errors
 }
@@ -240,6 +235,25 @@ fn validate_part(part: &Part<'_>, purpose: Purpose, args: &[Argument]) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// A rule, of the Rollout or of one of the templates, that matches nothing.
+enum RuleError {
+    Own(FieldError),
+    Templates(FieldError),
+}
+
+/// What is wrong with the rules for dry runs and retention, which are matched against all metrics together.
+fn validate_rules(spec: &AnalysisRunSpec, analysis: &RolloutAnalysis) -> Result<(), RuleError> {
+    let metrics: Result<Vec<_>, _> =
+        Values::without_secrets(&spec.args).and_then(|values| spec.metrics.iter().map(|m| values.resolve(m)).collect());
+    // Every template was found to be resolvable.
+    let Ok(metrics) = metrics else { return Ok(()) };
+    let path = FieldPath::default();
+    metric::rules(&metrics, &[], &[], &path).map_err(RuleError::Templates)?;
+    metric::rules(&metrics, &analysis.dry_run, &analysis.measurement_retention, &path).map_err(RuleError::Own)?;
+    metric::rules(&metrics, &spec.dry_run, &spec.measurement_retention, &path).map_err(RuleError::Templates)?;
+    Ok(())
 }
 
 /// Where a Rollout's arguments get their values.

@@ -41,6 +41,15 @@ pub const EXPERIMENT_NAME: &str = "experiment.argoproj.io/name";
 /// Annotation of an Experiment's ReplicaSets: the template in it.
 pub const EXPERIMENT_TEMPLATE_NAME: &str = "experiment.argoproj.io/template-name";
 
+/// Label of the Jobs that measure a metric, and of their pods: the uid of the AnalysisRun.
+pub const RUN_UID: &str = "analysisrun.argoproj.io/uid";
+/// Annotation of the Jobs that measure a metric: the AnalysisRun.
+pub const RUN_NAME: &str = "analysisrun.argoproj.io/name";
+/// Annotation of the Jobs that measure a metric: the namespace of the AnalysisRun.
+pub const RUN_NAMESPACE: &str = "analysisrun.argoproj.io/namespace";
+/// Annotation of the Jobs that measure a metric: the metric.
+pub const METRIC_NAME: &str = "analysisrun.argoproj.io/metric-name";
+
 /// The `reportingComponent`/`source.component` of all events.
 pub const EVENT_SOURCE: &str = "rollouts-controller";
 /// The field manager of our writes.

@@ -431,3 +431,6 @@ pub(super) fn basis(world: &World, replica_set: &ReplicaSet, exact: bool) -> Bas
         resource_version: exact.then(|| replica_set.resource_version.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::crd;
 use super::gc;
 use super::state::{State, uid_of};
 use super::status::{self, Refusal};
-use super::write::{Target, metadata, seconds, uid_mismatch};
+use super::write::{Target, metadata, seconds};
 
 /// The finalizer that keeps an owner until its blocking dependents are gone.
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
@@ -105,14 +105,17 @@ pub(super) fn delete(
 fn check_preconditions(target: &Target, existing: &Value, options: &DeleteOptions) -> Result<(), Refusal> {
     let actual = uid_of(existing).unwrap_or_default();
     if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != actual) {
-        return Err(status::conflict(&target.resource, &target.name, &uid_mismatch(wanted, actual)));
+        let why = format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"
+        );
+        return Err(status::precondition(&target.resource, &target.name, &why));
     }
     let version = existing["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
         let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
         );
-        return Err(status::conflict(&target.resource, &target.name, &why));
+        return Err(status::precondition(&target.resource, &target.name, &why));
     }
     Ok(())
 }

@@ -229,11 +229,7 @@ impl Request<'_> {
 
     fn apply(&self, state: &mut State, target: &Target) -> Result<Response<Body>, Refusal> {
         if self.params.text("fieldManager").is_empty() {
-            let mut refusal = status::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            );
-            (refusal.code, refusal.reason) = (422, "Invalid".into());
-            return Err(refusal);
+            return Err(status::manager_required());
         }
         let force = self.params.flag("force");
         let written = write::apply(state, target, self.object()?, force, &self.write_options())?;

@@ -89,7 +89,7 @@ pub(super) fn parse_version(text: &str) -> Result<u64, Refusal> {
     }
     text.parse().map_err(|_| {
         status::bad_request(format!(
-            "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            "invalid resource version: resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
         ))
     })
 }
@@ -127,6 +127,6 @@ impl Continue {
             let revision = parts.next()?.parse().ok()?;
             Some(Self { revision, namespace: parts.next()?.to_owned(), name: parts.next()?.to_owned() })
         };
-        read().map(Some).ok_or_else(|| status::bad_request("continue key is not valid"))
+        read().map(Some).ok_or_else(|| status::bad_request("invalid continue token: continue key is not valid"))
     }
 }

@@ -102,6 +102,11 @@ impl Resource {
         &self.key
     }
 
+    /// `Kind.group` as error messages print it.
+    pub(super) fn qualified_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
     /// `group/version`, or the version alone for the core group.
     pub(super) fn api_version(&self, version: &str) -> String {
         if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }

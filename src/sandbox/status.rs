@@ -94,6 +94,64 @@ pub(super) fn unsupported_media_type(accepted: &str) -> Refusal {
     Box::new(failure(415, "UnsupportedMediaType", message))
 }
 
+/// A creation carried a resourceVersion.
+pub(super) fn version_on_create() -> Refusal {
+    Box::new(failure(500, "", "resourceVersion should not be set on objects to be created".into()))
+}
+
+/// An update carried no resourceVersion although its kind demands one.
+pub(super) fn version_required(resource: &Resource, name: &str) -> Refusal {
+    let error = FieldError::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
+    let mut refusal = invalid(resource, name, &[error]);
+    // Storage names the resource where validation names the kind.
+    refusal.message = format!(
+        "{} \"{name}\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+        resource.qualified()
+    );
+    if let Some(details) = &mut refusal.details {
+        details.kind = resource.plural.clone();
+    }
+    refusal
+}
+
+/// A deletion's precondition does not hold.
+pub(super) fn precondition(resource: &Resource, name: &str, why: &str) -> Refusal {
+    let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource.qualified_kind());
+    let mut refusal = on_object(409, "Conflict", resource, name, message);
+    if let Some(details) = &mut refusal.details {
+        details.kind = resource.kind.clone();
+    }
+    refusal
+}
+
+/// A patch led to an object that cannot be decoded strictly.
+pub(super) fn unpatchable(patched: &Value, why: &str) -> Refusal {
+    let shown = Value::from(patched.to_string());
+    let error = FieldError::invalid("patch", &shown, why);
+    let message = format!(" \"\" is invalid: {error}");
+    let cause = StatusCause { reason: "FieldValueInvalid".into(), message: error.body, field: "patch".into() };
+    Box::new(failure(422, "Invalid", message).with_details(StatusDetails { causes: vec![cause], ..no_details() }))
+}
+
+/// An apply patch came without the name of its manager.
+pub(super) fn manager_required() -> Refusal {
+    let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+    let cause = StatusCause {
+        reason: "FieldValueRequired".into(),
+        message: "Required value: is required for apply patch".into(),
+        field: "fieldManager".into(),
+    };
+    let (group, kind) = ("meta.k8s.io".into(), "PatchOptions".into());
+    let details = StatusDetails { group, kind, causes: vec![cause], ..no_details() };
+    Box::new(failure(422, "Invalid", message.into()).with_details(details))
+}
+
+/// A JSON patch could not be applied.
+pub(super) fn patch_failed() -> Refusal {
+    let message = "the server rejected our request due to an error in our request";
+    Box::new(failure(422, "Invalid", message.into()).with_details(no_details()))
+}
+
 /// A watch or an exact list asked for a version that the history no longer has.
 pub(super) fn expired(message: String) -> Refusal {
     Box::new(failure(410, "Expired", message))
@@ -101,7 +159,7 @@ pub(super) fn expired(message: String) -> Refusal {
 
 /// A read asked for a version that has not been reached yet.
 pub(super) fn too_large_version(asked: u64, current: u64) -> Refusal {
-    let message = format!("Too large resource version: {asked}, current: {current}");
+    let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
     let cause = StatusCause {
         reason: "ResourceVersionTooLarge".into(),
         message: "Too large resource version".into(),
@@ -181,6 +239,35 @@ impl FieldError {
 }
 
 impl FieldError {
+    /// Whether rules in CEL are not looked at because of this.
+    pub(super) fn blocks_rules(&self) -> bool {
+        matches!(
+            self.reason,
+            "FieldValueTypeInvalid"
+                | "FieldValueRequired"
+                | "FieldValueNotSupported"
+                | "FieldValueTooLong"
+                | "FieldValueTooMany"
+        )
+    }
+
+    pub(super) fn rules_unchecked() -> Self {
+        let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        Self::invalid_shown("", "null", detail)
+    }
+
+    /// A wrong type as the decoder of a built-in kind reports it.
+    pub(super) fn as_decoding(&self, kind: &str) -> String {
+        let found = self.body.split('"').nth(1).unwrap_or_default();
+        let found = match found {
+            "integer" => "number",
+            "boolean" => "bool",
+            other => other,
+        };
+        let wanted = self.body.split("of type ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+        format!("json: cannot unmarshal {found} into Go struct field {kind}.{} of type {wanted}", self.field)
+    }
+
     pub(super) fn is_wrong_type(&self) -> bool {
         self.reason == "FieldValueTypeInvalid"
     }
@@ -210,8 +297,7 @@ pub(super) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) ->
     let mut parts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     parts.dedup();
     let list = if let [one] = parts.as_slice() { one.clone() } else { format!("[{}]", parts.join(", ")) };
-    let kind =
-        if resource.group.is_empty() { resource.kind.clone() } else { format!("{}.{}", resource.kind, resource.group) };
+    let kind = resource.qualified_kind();
     let causes = errors
         .iter()
         .map(|error| StatusCause {

@@ -134,7 +134,7 @@ fn create_owned(
     check_namespace(state, target)?;
     let meta = metadata(&mut object);
     if meta.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty()) {
-        return Err(status::internal("resourceVersion should not be set on objects to be created"));
+        return Err(status::version_on_create());
     }
     let name = match text(meta, "name") {
         Some(name) => name.to_owned(),
@@ -205,8 +205,7 @@ pub(super) fn update(
     }
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     if version.is_empty() && !target.resource.traits.unconditional_update {
-        let error = FieldError::invalid_shown("metadata.resourceVersion", "0x0", "must be specified for an update");
-        return Err(status::invalid(&target.resource, &target.name, &[error]));
+        return Err(status::version_required(&target.resource, &target.name));
     }
     replace(state, target, &existing, object, Ownership::ByUpdate, options)
 }
@@ -228,7 +227,15 @@ pub(super) fn patch(
         let error = FieldError::invalid("metadata.uid", &wanted.into(), "field is immutable");
         return Err(status::invalid(&target.resource, &target.name, &[error]));
     }
-    replace(state, target, &existing, patched, Ownership::ByUpdate, options)
+    // Only strict decoding refuses a patched object as a bad request.
+    let shown = (options.validation == FieldValidation::Strict).then(|| patched.clone());
+    replace(state, target, &existing, patched, Ownership::ByUpdate, options).map_err(|refusal| {
+        let why = refusal.message.find("strict decoding error").and_then(|at| refusal.message.get(at..));
+        match (shown, why) {
+            (Some(patched), Some(why)) if refusal.code == 400 => status::unpatchable(&patched, why),
+            _ => refusal,
+        }
+    })
 }
 
 /// Applies a configuration: creates the object, or merges it into what is there.
@@ -430,13 +437,34 @@ fn shape(
         // Decoding refuses wrong types; the rest of a built-in kind's rules is its strategy's.
         errors.retain(FieldError::is_wrong_type);
         if let Some(error) = errors.first() {
-            return Err(status::bad_request(undecodable(target, &format!("json: cannot unmarshal: {error}"))));
+            return Err(status::bad_request(undecodable(target, &error.as_decoding(&resource.kind))));
+        }
+    } else {
+        errors.extend(scale_errors(target, &object));
+        if errors.iter().any(FieldError::blocks_rules) && schema.has_rules {
+            errors.push(FieldError::rules_unchecked());
         }
     }
     if !errors.is_empty() {
         return Err(status::invalid(resource, &target.name, &errors));
     }
     Ok((object, warnings))
+}
+
+/// What is wrong with the replicas that the scale subresource reads.
+fn scale_errors(target: &Target, object: &Value) -> Option<FieldError> {
+    let scale = target.version()?.scale.as_ref()?;
+    let field = scale.spec_replicas.replace('/', ".");
+    match object.pointer(&scale.spec_replicas)? {
+        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+            Some(FieldError::invalid_shown(field, &number.to_string(), "should be a non-negative integer"))
+        }
+        Value::String(text) => {
+            let detail = format!("{field} accessor error: {text} is of the type string, expected int64");
+            Some(FieldError::invalid_shown(field, "0", &detail))
+        }
+        _ => None,
+    }
 }
 
 fn undecodable(target: &Target, why: &str) -> String {

@@ -1,3 +1,5 @@
+mod properties;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -545,7 +547,7 @@ fn secrets_are_asked_for_when_needed_and_leave_no_trace() {
         ],
     }));
     let reference = SecretKeyRef { name: "s".into(), key: "k".into() };
-    assert_eq!(secret_refs(bench.world.now, &bench.world.run), [reference.clone()]);
+    assert_eq!(secret_refs(bench.world.now, &bench.world.run), std::slice::from_ref(&reference));
     bench.world.secrets.insert(&reference, Ok("t0ken".into()));
 
     let task = tasks(&bench.world).remove(0);
@@ -646,4 +648,11 @@ fn arguments_reach_count_and_interval() {
     bench.run(0, Successful);
     assert_eq!(bench.wake(), Some(30));
     assert_eq!(bench.run(30, Successful).status().phase, Successful);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_stop_the_measurements() {
+    let mut bench = bench(json!({"interval": "1m"}));
+    bench.run(86_400, Successful);
+    assert_eq!(bench.steps_at(0), ["start m 2"]);
 }

@@ -225,6 +225,7 @@ fn a_reference_is_judged_before_there_is_a_run() {
             "nesting-nothing": {"templates": [{"templateName": "absent"}]},
             "empty": {},
             "unresolvable": {"metrics": [{"name": "m", "interval": "{{args.x}}", "provider": {"web": {}}}]},
+            "ruled": {"metrics": [metric("ruled")], "dryRun": [{"metricName": "nothing"}]},
             "kayenta": {"metrics": [{"name": "m", "provider": {"kayenta": {}}}]},
         }),
         json!({}),
@@ -313,6 +314,11 @@ fn a_reference_is_judged_before_there_is_a_run() {
             named("kayenta"),
             Purpose::Background,
             ".templates: Invalid value: \"kayenta\": AnalysisTemplate kayenta: spec.metrics[0].provider.kayenta: Forbidden: this provider is not supported yet; prometheus, web and job are",
+        ),
+        (
+            named("ruled"),
+            Purpose::Gate,
+            ".templates: Invalid value: \"templateNames: [ruled]\": dryRun[0].metricName: Invalid value: \"nothing\": Rule didn't match any metric name(s)",
         ),
         (
             with(named("fine"), "dryRun", json!([{"metricName": "other"}])),

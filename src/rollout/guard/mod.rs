@@ -284,3 +284,6 @@ fn service_basis(world: &World, service: &Service) -> Basis {
 fn kept(replica_set: &ReplicaSet) -> i32 {
     if replica_set.deleting { 0 } else { Counts::from(replica_set).kept() }
 }
+
+#[cfg(test)]
+mod tests;

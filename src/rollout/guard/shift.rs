@@ -51,25 +51,23 @@ impl Guard<'_> {
             why,
             until,
         };
+        let least = self.least_canary(most, highest);
+        // As far down as stable can bear; but where routes differ, never up on one for the sake of another.
+        let down_to = |weight: i32| Some(least.max(weight)).filter(|down| *down < highest && *down <= lowest);
+
         if wanted.canary > lowest {
-            if self.aborted && !self.revisions.is_fully_promoted() {
-                let why = "the update was aborted".to_owned();
-                return Err((None, hold(highest, why, None)));
-            }
-            if let Some((why, until)) = self.cannot_raise(router, wanted.canary) {
-                return Err((None, hold(highest, why, until)));
+            let obstacle = match self.aborted && !self.revisions.is_fully_promoted() {
+                true => Some(("the update was aborted".to_owned(), None)),
+                false => self.cannot_raise(router, wanted.canary),
+            };
+            if let Some((why, until)) = obstacle {
+                return Err((down_to(lowest).map(with_canary), hold(highest, why, until)));
             }
         }
-        if wanted.canary < highest {
-            let least = self.least_canary(most, highest).max(wanted.canary);
-            if least > wanted.canary {
-                let why = format!(
-                    "Service {} has too few available pods to carry the rest of the traffic",
-                    self.traffic.stable_service
-                );
-                let split = (least < highest && wanted.canary <= lowest).then(|| with_canary(least.min(most)));
-                return Err((split, hold(least, why, None)));
-            }
+        if wanted.canary < highest && wanted.canary < least {
+            let service = self.traffic.stable_service;
+            let why = format!("Service {service} has too few available pods for the rest of the traffic");
+            return Err((down_to(wanted.canary).map(with_canary), hold(least, why, None)));
         }
         Ok(wanted)
     }
@@ -78,6 +76,12 @@ impl Guard<'_> {
     fn cannot_raise(&self, router: usize, weight: i32) -> Option<(String, Option<Timestamp>)> {
         let service = self.traffic.canary_service;
         let selected = self.selected(service);
+        if let Some(new) = self.revisions.new
+            && !selected.iter().any(|one| one.name == new.name)
+        {
+            // A step allows its weight to the new revision, not to whatever the Service selected before.
+            return Some((format!("Service {service} does not select ReplicaSet {} yet", new.name), None));
+        }
         if selected.iter().all(|one| kept(one) == 0) {
             return Some((format!("Service {service} has no available pods"), None));
         }
@@ -121,11 +125,8 @@ impl Guard<'_> {
         let (stable, canary) = (self.traffic.stable_service, self.traffic.canary_service);
         let same =
             self.selected(stable).iter().map(|one| &one.name).eq(self.selected(canary).iter().map(|one| &one.name));
-        if same {
-            // One ReplicaSet has both roles, so nothing moves.
-            return 0;
-        }
-        let mut capacity = self.capacity(stable);
+        // One ReplicaSet in both roles: nothing moves.
+        let mut capacity = if same { self.traffic.total() } else { self.capacity(stable) };
         if !self.aborted && self.traffic.services_settle.contains_key(stable) {
             // What the Service selected until just now may get the weight too. An abort does not wait for that.
             let behind = self.revisions.all().filter(|one| has_pods(one));

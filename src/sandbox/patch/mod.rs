@@ -2,6 +2,7 @@
 
 mod strategic;
 
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::resource::Resource;
@@ -12,7 +13,7 @@ use super::status::{self, Refusal};
 #[derive(Clone, Debug)]
 pub enum Patch {
     /// RFC 6902: a list of operations.
-    Json(Vec<json_patch::PatchOperation>),
+    Json(Vec<PatchOperation>),
     /// RFC 7396: what is given replaces what is there, null removes.
     Merge(Value),
     /// Kubernetes' own: as a merge patch, but known lists are merged by their keys.
@@ -24,13 +25,7 @@ impl Patch {
     pub(super) fn apply(&self, resource: &Resource, version: &str, object: &Value) -> Result<Value, Refusal> {
         let mut object = object.clone();
         match self {
-            Patch::Json(operations) => json_patch::patch_unsafe(&mut object, operations).map_err(|error| {
-                let mut refusal = status::bad_request(error.to_string());
-                refusal.code = 422;
-                refusal.reason = "Invalid".into();
-                refusal.message = format!("the server rejected our request due to an error in our request: {error}");
-                refusal
-            })?,
+            Patch::Json(operations) => apply_json(&mut object, operations)?,
             Patch::Merge(patch) => json_patch::merge(&mut object, patch),
             Patch::Strategic(patch) => {
                 if resource.custom {
@@ -49,10 +44,24 @@ impl Patch {
     pub(super) fn apply_to_scale(&self, scale: &Value) -> Result<Value, Refusal> {
         let mut scale = scale.clone();
         match self {
-            Patch::Json(operations) => json_patch::patch_unsafe(&mut scale, operations)
-                .map_err(|error| status::bad_request(error.to_string()))?,
+            Patch::Json(operations) => apply_json(&mut scale, operations)?,
             Patch::Merge(patch) | Patch::Strategic(patch) => json_patch::merge(&mut scale, patch),
         }
         Ok(scale)
     }
+}
+
+fn apply_json(object: &mut Value, operations: &[PatchOperation]) -> Result<(), Refusal> {
+    for operation in operations {
+        // The server's library replaces what is not there by adding it.
+        let adds = match operation {
+            PatchOperation::Replace(it) if object.pointer(it.path.as_str()).is_none() => {
+                Some(PatchOperation::Add(AddOperation { path: it.path.clone(), value: it.value.clone() }))
+            }
+            _ => None,
+        };
+        let operation = adds.as_ref().unwrap_or(operation);
+        json_patch::patch_unsafe(object, std::slice::from_ref(operation)).map_err(|_| status::patch_failed())?;
+    }
+    Ok(())
 }

@@ -21,6 +21,8 @@ pub(super) struct Schema {
     pub(super) nullable: bool,
     /// Unknown fields are kept.
     pub(super) open: bool,
+    /// There are rules in CEL, here or below; set on whole custom resources.
+    pub(super) has_rules: bool,
     /// A whole object with apiVersion, kind and metadata of its own.
     pub(super) embedded: bool,
     pub(super) properties: BTreeMap<String, Arc<Schema>>,
@@ -122,6 +124,7 @@ impl Schema {
     pub(super) fn custom(json: &Value) -> Self {
         let mut schema = Self::read(json, &mut |_| None);
         schema.kind = Kind::Object;
+        schema.has_rules = has_rules(json);
         schema.wrap();
         schema
     }
@@ -174,6 +177,7 @@ impl Schema {
             nullable: flag("nullable"),
             open: flag("x-kubernetes-preserve-unknown-fields") || kind == Kind::Any,
             embedded: flag("x-kubernetes-embedded-resource"),
+            has_rules: false,
             items: json["items"].is_object().then(|| Self::read_ref(&json["items"], refer)),
             list,
             atomic: json["x-kubernetes-map-type"] == "atomic",
@@ -240,6 +244,16 @@ impl Bounds {
             || bounds.max_properties.is_some()
             || !bounds.immutable.is_empty();
         any.then(|| Box::new(bounds))
+    }
+}
+
+fn has_rules(json: &Value) -> bool {
+    match json {
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name == "x-kubernetes-validations" || has_rules(value))
+        }
+        Value::Array(items) => items.iter().any(has_rules),
+        _ => false,
     }
 }
 

@@ -36,13 +36,14 @@ fn prune_fields(schema: &Schema, fields: &mut Map<String, Value>, path: &Path<'_
     }
 }
 
-/// Fills in defaults. A null where none may be counts as absent if there is a default.
+/// Fills in defaults. A null where none may be counts as absent.
 pub(in crate::sandbox) fn set_defaults(schema: &Schema, value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            fields.retain(|name, value| !value.is_null() || schema.field(name).is_none_or(|field| field.nullable));
             for (name, of_field) in &schema.properties {
                 if let Some(default) = &of_field.default
-                    && fields.get(name).is_none_or(|value| value.is_null() && !of_field.nullable)
+                    && !fields.contains_key(name)
                 {
                     fields.insert(name.clone(), default.clone());
                 }

@@ -62,6 +62,9 @@ pub(super) fn set(key: &str, object: &mut Value) {
             set_absent(spec, "metrics", json!([{"type": "Resource", "resource": cpu}]));
         }
         "endpointslices.discovery.k8s.io" => {
+            for endpoint in items(object, "endpoints") {
+                set_absent(endpoint, "conditions", json!({}));
+            }
             for port in items(object, "ports") {
                 set_all(port, json!({"name": "", "protocol": "TCP"}));
             }

@@ -159,6 +159,8 @@ fn select_own_pods(object: &mut Value) {
     ] {
         labels[label] = value.clone();
     }
+    let labels = labels.clone();
+    set_absent(&mut object["metadata"], "labels", labels);
 }
 
 /// A Secret's `stringData` becomes `data`.

@@ -134,16 +134,15 @@ fn selector(object: &Value, errors: &mut Vec<FieldError>) {
     let given = &object["spec"]["selector"];
     if given.is_null() {
         errors.push(FieldError::required("spec.selector", ""));
-        return;
     }
     let template = &object["spec"]["template"]["metadata"]["labels"];
     let empty = given.as_object().is_some_and(Map::is_empty);
     if empty {
         let detail = "empty selector is invalid for deployment";
-        errors.push(FieldError::invalid_shown("spec.selector", &go_selector(given), detail));
+        errors.push(FieldError::invalid("spec.selector", given, detail));
     } else if !LabelSelector::of(given).is_some_and(|selector| selector.matches_labels(template)) {
         let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid_shown("spec.template.metadata.labels", &go_map(template), detail));
+        errors.push(FieldError::invalid("spec.template.metadata.labels", template, detail));
     }
     labels(template, "spec.template.labels", errors);
 }
@@ -151,13 +150,17 @@ fn selector(object: &Value, errors: &mut Vec<FieldError>) {
 fn immutable_selector(object: &Value, existing: Option<&Value>, errors: &mut Vec<FieldError>) {
     let selector = &object["spec"]["selector"];
     if existing.is_some_and(|existing| existing["spec"]["selector"] != *selector) {
-        errors.push(FieldError::invalid_shown("spec.selector", &go_selector(selector), "field is immutable"));
+        errors.push(FieldError::invalid("spec.selector", selector, "field is immutable"));
     }
 }
 
 fn job(object: &Value, existing: Option<&Value>, errors: &mut Vec<FieldError>) {
     let policy = &object["spec"]["template"]["spec"]["restartPolicy"];
-    if !matches!(policy.as_str(), Some("OnFailure" | "Never")) {
+    if policy == "Always" {
+        // What a template without a policy defaults to.
+        let detail = "valid values: \"OnFailure\", \"Never\"";
+        errors.push(FieldError::required("spec.template.spec.restartPolicy", detail));
+    } else if !matches!(policy.as_str(), Some("OnFailure" | "Never")) {
         let supported = ["OnFailure".to_owned(), "Never".to_owned()];
         errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &supported));
     }
@@ -192,8 +195,8 @@ fn service(object: &Value, existing: Option<&Value>, errors: &mut Vec<FieldError
         && spec["type"] != "ExternalName"
         && existing["spec"]["clusterIP"] != spec["clusterIP"]
     {
-        let shown = format!("[]string{{{}}}", spec["clusterIP"]);
-        errors.push(FieldError::invalid_shown("spec.clusterIPs[0]", &shown, "may not change once set"));
+        let wanted = Value::Array(vec![spec["clusterIP"].clone()]);
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &wanted, "may not change once set"));
     }
 }
 
@@ -221,33 +224,4 @@ fn autoscaler(object: &Value, errors: &mut Vec<FieldError>) {
         let detail = "must be greater than or equal to `minReplicas`";
         errors.push(FieldError::invalid("spec.maxReplicas", &most.into(), detail));
     }
-}
-
-/// A map of strings as Go prints it.
-fn go_map(map: &Value) -> String {
-    let Some(fields) = map.as_object() else { return "map[string]string(nil)".into() };
-    let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
-    format!("map[string]string{{{}}}", fields.join(", "))
-}
-
-/// A label selector as Go prints it.
-fn go_selector(selector: &Value) -> String {
-    let expressions: Vec<String> = selector["matchExpressions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|it| {
-            let values: Vec<String> = it["values"].as_array().into_iter().flatten().map(Value::to_string).collect();
-            let values = if values.is_empty() { "(nil)".into() } else { format!("{{{}}}", values.join(", ")) };
-            format!(
-                "v1.LabelSelectorRequirement{{Key:{}, Operator:{}, Values:[]string{values}}}",
-                it["key"], it["operator"]
-            )
-        })
-        .collect();
-    let expressions = if expressions.is_empty() { "(nil)".into() } else { format!("{{{}}}", expressions.join(", ")) };
-    format!(
-        "v1.LabelSelector{{MatchLabels:{}, MatchExpressions:[]v1.LabelSelectorRequirement{expressions}}}",
-        go_map(&selector["matchLabels"])
-    )
 }

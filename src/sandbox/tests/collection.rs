@@ -89,7 +89,7 @@ async fn preconditions_protect() {
     let other = DeleteOptions { uid: Some("other".into()), ..DeleteOptions::default() };
     let refusal = access.delete(BOATS, "default", "a", &other).unwrap_err();
     let message = format!(
-        "Operation cannot be fulfilled on boats.example.com \"a\": Precondition failed: UID in precondition: other, UID in object meta: {uid}"
+        "Operation cannot be fulfilled on Boat.example.com \"a\": the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
     );
     assert_eq!(said(&refusal), (409, "Conflict", &*message));
     let version = DeleteOptions { resource_version: Some("1".into()), ..DeleteOptions::default() };

@@ -1,0 +1,337 @@
+//! Prometheus, and what speaks its HTTP API.
+//!
+//! The crate `prometheus-http-query` is not used: its answers have neither warnings nor the text of a value, times are
+//! whole seconds, it reads answers of any size, and it can only go to the real network, which a simulation does not have.
+//! What is left of it would be the names of a few parameters.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::Method;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::http::{Request, Response, Url};
+use super::{Answer, Call, Found, Provider, Reading, http as bounded, oauth};
+use crate::analysis::expr::{self, Value};
+use crate::analysis::metric::ProviderKind;
+use crate::api::analysis::Metric;
+use crate::api::duration::GoDuration;
+use crate::api::providers::{Prometheus as Settings, RangeQuery};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) struct Prometheus;
+
+impl Provider for Prometheus {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Prometheus
+    }
+
+    fn metadata(&self, metric: &Metric) -> BTreeMap<String, String> {
+        let query = metric.provider.prometheus.as_ref().and_then(|settings| settings.query.clone());
+        query
+            .filter(|query| !query.is_empty())
+            .map(|query| BTreeMap::from([("ResolvedPrometheusQuery".to_owned(), query)]))
+            .unwrap_or_default()
+    }
+
+    fn run<'a>(&'a self, call: Call<'a>, _number: i32) -> BoxFuture<'a, Answer> {
+        query(call).boxed()
+    }
+}
+
+async fn query(call: Call<'_>) -> Answer {
+    let settings = call.task.metric.provider.prometheus.as_ref().ok_or("provider.prometheus is not set")?;
+    let (path, form) = parameters(settings, call.services.clock.now())?;
+    let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut url = address(settings, call.services.prometheus_address.as_deref())?;
+    url.set_path(&format!("{}/api/v1/{path}", url.path().trim_end_matches('/')));
+
+    let request = request(Method::POST, url.clone(), settings, call).await?.form(&form);
+    let mut response = send(request, settings, call).await?;
+    if matches!(response.status, 405 | 501) {
+        // Some gateways in front of Prometheus allow reading by GET only.
+        url.query_pairs_mut().extend_pairs(&form);
+        let request = self::request(Method::GET, url, settings, call).await?;
+        response = send(request, settings, call).await?;
+    }
+    Ok(Reading::Judge(Box::new(move || parse(response.status, &response.body))))
+}
+
+async fn request(method: Method, url: Url, settings: &Settings, call: Call<'_>) -> Result<Request, String> {
+    let mut request = Request::new(method, url);
+    request.insecure = settings.insecure;
+    request.timeout = bounded::timeout(settings.timeout, TIMEOUT);
+    if let Some(basic) = &settings.authentication.basic_auth {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        request.basic_auth = Some((text(&basic.username), text(&basic.password)));
+    }
+    oauth::authorize(&mut request, settings.authentication.oauth2.as_ref(), call.services).await?;
+    request.with_headers(&settings.headers)
+}
+
+async fn send(request: Request, settings: &Settings, call: Call<'_>) -> Result<Response, String> {
+    let insecure = request.insecure;
+    let response = call.services.transport.send(request).await.map_err(|error| error.to_string())?;
+    if response.status == 401 {
+        oauth::refused(settings.authentication.oauth2.as_ref(), insecure, call.services);
+    }
+    Ok(response)
+}
+
+/// The server's URL.
+fn address(settings: &Settings, default: Option<&str>) -> Result<Url, String> {
+    let text =
+        settings.address.as_deref().filter(|address| !address.is_empty()).or(default).ok_or(
+            "prometheus address is not configured: neither in the metric nor by ARGO_ROLLOUTS_PROMETHEUS_ADDRESS",
+        )?;
+    let url = Url::parse(text).map_err(|error| format!("prometheus address is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("prometheus address is not an http or https URL".to_owned());
+    }
+    if text.contains("aps-workspaces") {
+        return Err("Amazon Managed Prometheus needs AWS Signature Version 4, which is not supported yet".to_owned());
+    }
+    Ok(url)
+}
+
+/// The fields of a form.
+type Form = Vec<(&'static str, String)>;
+
+/// The endpoint, and what it is asked.
+fn parameters(settings: &Settings, now: Timestamp) -> Result<(&'static str, Form), String> {
+    if settings.timeout.is_some_and(|seconds| seconds < 0) {
+        return Err("prometheus timeout should not be negative".to_owned());
+    }
+    let query = ("query", settings.query.clone().unwrap_or_default());
+    let Some(RangeQuery { start, end, step }) = &settings.range_query else {
+        return Ok(("query", vec![query, ("time", seconds(now))]));
+    };
+    let instant = |name: &str, source: &Option<String>| {
+        let source = source.as_deref().unwrap_or_default();
+        expr::evaluate_time(source, now).map_err(|error| {
+            format!("failed to parse rangeQuery.{name} `{source}` as a time expression: {}", error.message)
+        })
+    };
+    let (start, end) = (instant("start", start)?, instant("end", end)?);
+    let text = step.as_deref().unwrap_or_default();
+    let step: GoDuration =
+        text.parse().map_err(|error| format!("failed to parse rangeQuery.step as a duration: {error}"))?;
+    if step <= GoDuration::ZERO {
+        return Err(format!("rangeQuery.step must be longer than zero, not {text}"));
+    }
+    let range = [("start", seconds(start)), ("end", seconds(end)), ("step", step.as_secs_f64().to_string())];
+    Ok(("query_range", [query].into_iter().chain(range).collect()))
+}
+
+/// Seconds since 1970, to the millisecond: what Prometheus keeps.
+fn seconds(instant: Timestamp) -> String {
+    (instant.as_millisecond() as f64 / 1000.0).to_string()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    status: String,
+    data: Option<Data>,
+    #[serde(default)]
+    error_type: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Scalar(Point),
+    Vector(Vec<Sample>),
+    Matrix(Vec<Series>),
+    String(IgnoredAny),
+}
+
+/// A time and a value, which is a text so that it can be NaN.
+#[derive(Deserialize)]
+struct Point(IgnoredAny, String);
+
+#[derive(Deserialize)]
+struct Sample {
+    value: Option<Point>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    #[serde(default)]
+    values: Vec<Point>,
+    histograms: Option<IgnoredAny>,
+}
+
+fn parse(status: u16, body: &Bytes) -> Result<Found, String> {
+    let envelope: Result<Envelope, _> = serde_json::from_slice(body);
+    // Only these codes come from Prometheus itself and not from something on the way to it.
+    let api_error = matches!(status, 400 | 422 | 503);
+    let envelope = match envelope {
+        Ok(Envelope { status, error_type, error, .. }) if api_error && status == "error" => {
+            return Err(format!("{error_type}: {error}"));
+        }
+        _ if (400..500).contains(&status) => return Err(format!("client_error: client error: {status}")),
+        _ if status >= 500 => return Err(format!("server_error: server error: {status}")),
+        _ if !(200..300).contains(&status) => return Err(format!("bad_response: bad response code {status}")),
+        Ok(envelope) => envelope,
+        Err(error) => return Err(format!("bad_response: the answer is not one of Prometheus: {error}")),
+    };
+    if envelope.status != "success" {
+        return Err(format!("{}: {}", envelope.error_type, envelope.error));
+    }
+    let metadata = if envelope.warnings.is_empty() {
+        BTreeMap::new()
+    } else {
+        let warnings: Vec<String> = envelope.warnings.iter().map(|warning| format!("\"{warning}\"")).collect();
+        BTreeMap::from([("warnings".to_owned(), warnings.join(", "))])
+    };
+    let histogram = || "Prometheus metric type not supported: the query yields native histograms".to_owned();
+    let values: Vec<f64> = match envelope.data {
+        Some(Data::Scalar(point)) => {
+            let value = point.number()?;
+            return Ok(Found { value: value.into(), text: print(value), no_data: false, metadata });
+        }
+        Some(Data::Vector(samples)) => samples
+            .iter()
+            .map(|sample| sample.value.as_ref().ok_or_else(histogram)?.number())
+            .collect::<Result<_, _>>()?,
+        Some(Data::Matrix(series)) => {
+            if series.iter().any(|series| series.histograms.is_some()) {
+                return Err(histogram());
+            }
+            series.iter().flat_map(|series| &series.values).map(Point::number).collect::<Result<_, _>>()?
+        }
+        Some(Data::String(_)) => return Err("Prometheus metric type not supported: the query yields a text".to_owned()),
+        None => return Err("bad_response: the answer has no data".to_owned()),
+    };
+    let mut text = String::from("[");
+    for (index, value) in values.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}{}", if index > 0 { "," } else { "" }, print(*value));
+    }
+    text.push(']');
+    Ok(Found { no_data: values.is_empty(), value: Value::floats(values), text, metadata })
+}
+
+impl Point {
+    fn number(&self) -> Result<f64, String> {
+        self.1.parse().map_err(|_| "bad_response: a value is not a number".to_owned())
+    }
+}
+
+/// A sample as Prometheus' Go library prints it: all digits and no exponent.
+fn print(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(data: serde_json::Value) -> Result<(String, bool), String> {
+        let body = json!({"status": "success", "data": data}).to_string();
+        parse(200, &body.into()).map(|found| (found.text, found.no_data))
+    }
+
+    #[test]
+    fn values_are_printed_as_go_does() {
+        for (value, text) in [
+            ("1", "1"),
+            ("0.05", "0.05"),
+            ("1e+21", "1000000000000000000000"),
+            ("1e-9", "0.000000001"),
+            ("-0", "-0"),
+            ("NaN", "NaN"),
+            ("+Inf", "+Inf"),
+            ("-Inf", "-Inf"),
+            ("0.1000000000000000055", "0.1"),
+        ] {
+            let scalar = json!({"resultType": "scalar", "result": [1700000000.123, value]});
+            assert_eq!(parsed(scalar), Ok((text.to_owned(), false)));
+            let vector = json!({"resultType": "vector", "result": [
+                {"metric": {"a": "b"}, "value": [1, value]}, {"metric": {}, "value": [1, "2"]},
+            ]});
+            assert_eq!(parsed(vector), Ok((format!("[{text},2]"), false)));
+        }
+        assert_eq!(parsed(json!({"resultType": "vector", "result": []})), Ok(("[]".to_owned(), true)));
+        let matrix = json!({"resultType": "matrix", "result": [
+            {"metric": {}, "values": [[1, "1"], [2, "NaN"]]}, {"metric": {}, "values": [[1, "3"]]},
+        ]});
+        assert_eq!(parsed(matrix), Ok(("[1,NaN,3]".to_owned(), false)));
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for (data, problem) in [
+            (json!({"resultType": "string", "result": [1, "x"]}), "the query yields a text"),
+            (json!({"resultType": "vector", "result": [{"metric": {}, "histogram": [1, {}]}]}), "native histograms"),
+            (json!({"resultType": "matrix", "result": [{"metric": {}, "histograms": [[1, {}]]}]}), "native histograms"),
+            (json!({"resultType": "scalar", "result": [1, "many"]}), "a value is not a number"),
+            (json!(null), "the answer has no data"),
+            (json!({"resultType": "graph", "result": []}), "bad_response"),
+        ] {
+            let error = parsed(data.clone()).unwrap_err();
+            assert!(error.contains(problem), "{data}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_computed_from_now() {
+        let now = Timestamp::from_millisecond(1_700_000_000_250).unwrap();
+        let range = RangeQuery {
+            start: Some("now() - duration(\"1h\")".into()),
+            end: Some("now()".into()),
+            step: Some("1m30s".into()),
+        };
+        let settings = |range| Settings { query: Some("up".into()), range_query: range, ..Settings::default() };
+        let (path, form) = parameters(&settings(Some(range.clone())), now).unwrap();
+        assert_eq!(path, "query_range");
+        let expected = [("query", "up"), ("start", "1699996400.25"), ("end", "1700000000.25"), ("step", "90")];
+        assert_eq!(form, expected.map(|(name, value)| (name, value.to_owned())));
+        let (path, form) = parameters(&settings(None), now).unwrap();
+        assert_eq!((path, form[1].1.as_str()), ("query", "1700000000.25"));
+
+        for (range, problem) in [
+            (RangeQuery { start: None, ..range.clone() }, "rangeQuery.start"),
+            (RangeQuery { end: Some("1".into()), ..range.clone() }, "rangeQuery.end `1`"),
+            (RangeQuery { step: None, ..range.clone() }, "rangeQuery.step as a duration"),
+            (RangeQuery { step: Some("0s".into()), ..range }, "rangeQuery.step must be longer than zero"),
+        ] {
+            let error = parameters(&settings(Some(range)), now).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_metrics_or_the_default() {
+        let with = |address: &str| Settings { address: Some(address.into()), ..Settings::default() };
+        let url = |settings: &Settings, default| address(settings, default).map(|url| url.to_string());
+        assert_eq!(url(&with("http://p:9090/x"), Some("http://d")), Ok("http://p:9090/x".into()));
+        assert_eq!(url(&with(""), Some("http://d")), Ok("http://d/".into()));
+        for (settings, default, problem) in [
+            (Settings::default(), None, "is not configured"),
+            (with("prometheus:9090"), None, "is not an http or https URL"),
+            (with("/x"), None, "is not a URL"),
+            (with("https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/x"), None, "not supported yet"),
+        ] {
+            let error = url(&settings, default).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}
