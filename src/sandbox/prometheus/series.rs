@@ -162,9 +162,8 @@ pub(super) fn select(
         for line in record.lines() {
             let Some(labels) = (family.labels)(line).filter(|_| !fields.is_empty()) else { continue };
             for (name, more, field) in &fields {
-                let mut all: Labels =
-                    labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())).collect();
-                all.extend(more.iter().map(|(label, value)| ((*label).to_owned(), value.clone())));
+                let pairs = labels.iter().chain(more);
+                let mut all: Labels = pairs.map(|(label, value)| ((*label).to_owned(), value.clone())).collect();
                 all.insert("__name__".to_owned(), name.clone());
                 all.retain(|_, value| !value.is_empty());
                 if tests.iter().all(|test| test.passes(&all)) {

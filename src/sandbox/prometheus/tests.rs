@@ -256,18 +256,23 @@ async fn clients_reach_it_over_http() {
     let cluster = Cluster::builder().start();
     cluster.apply(&WEB.replace("NAME", "web").replace("namespace: shop", "namespace: default")).unwrap();
     let serving = cluster.prometheus().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let client: prometheus_http_query::Client = serving.url().parse().unwrap();
     cluster.send("users", Load { target: Target::Service(Name::new("default", "web")), rate: 10.0 });
-    let vector = client.query("vector(1) / 0").get().await.unwrap();
-    assert_eq!(vector.data().as_vector().unwrap()[0].sample().value(), f64::INFINITY);
-    let now = cluster.server().clock().now().duration_since(jiff::Timestamp::UNIX_EPOCH);
-    let range = client.query_range("vector(1)", now.as_secs() - 60, now.as_secs(), 10.0).get().await.unwrap();
-    assert_eq!(range.data().as_matrix().unwrap()[0].samples().len(), 7);
-    let posted = client.query("absent(nothing{a=\"b c\"})").post().await.unwrap();
-    assert_eq!(posted.data().as_vector().unwrap()[0].metric()["a"], "b c");
-    assert!(client.query("sum(").get().await.unwrap_err().to_string().contains("bad_data"));
-
     let plain = reqwest::Client::new();
+    let api = format!("{}/api/v1", serving.url());
+    let infinite = plain.get(format!("{api}/query?query=vector(1)%20/%200")).send().await.unwrap();
+    assert_eq!(infinite.json::<Value>().await.unwrap()["data"]["result"][0]["value"][1], "+Inf");
+    let range = "query=vector(1)&start=1767225600&end=2026-01-01T00:01:00Z&step=10s";
+    let range = plain.get(format!("{api}/query_range?{range}")).send().await.unwrap();
+    let range = range.json::<Value>().await.unwrap();
+    assert_eq!(range["data"]["result"][0]["values"].as_array().unwrap().len(), 7);
+    let form =
+        plain.post(format!("{api}/query")).body("query=absent(nothing%7Ba%3D%22b+c%22%7D)").send().await.unwrap();
+    assert_eq!(form.json::<Value>().await.unwrap()["data"]["result"][0]["metric"]["a"], "b c");
+    let refused = plain.get(format!("{api}/query?query=sum(")).send().await.unwrap();
+    assert_eq!(
+        (refused.status().as_u16(), &refused.json::<Value>().await.unwrap()["errorType"]),
+        (400, &json!("bad_data"))
+    );
     let get = || {
         plain.get(format!("{}/api/v1/query?query=vector(1)", serving.url())).timeout(Duration::from_millis(500)).send()
     };
@@ -314,11 +319,13 @@ async fn a_query_over_http_takes_no_virtual_time() {
     let serving = cluster.prometheus().serve(([127, 0, 0, 1], 0).into()).await.unwrap();
     for _ in 0..5 {
         // Not in the pool of connections of the one before.
-        let client: prometheus_http_query::Client = serving.url().parse().unwrap();
+        let client = reqwest::Client::new();
         let before = tokio::time::Instant::now();
         let timer = tokio::spawn(tokio::time::sleep(Duration::from_millis(3)));
-        let answer = client.query("sum(http_requests_total)").get().await.unwrap();
-        assert_eq!(answer.data().as_vector().unwrap()[0].sample().value(), 12_000.0);
+        let url = format!("{}/api/v1/query?query=sum(http_requests_total)", serving.url());
+        let answer = client.get(url).timeout(Duration::from_secs(10)).send().await.unwrap();
+        let answer = answer.json::<Value>().await.unwrap();
+        assert_eq!(answer["data"]["result"][0]["value"][1], "12000");
         assert_eq!(before.elapsed(), Duration::ZERO);
         timer.abort();
     }
