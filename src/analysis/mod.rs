@@ -8,4 +8,4 @@ pub mod machine;
 pub mod metric;
 pub mod secrets;
 pub mod spec;
-mod templates;
+pub mod templates;

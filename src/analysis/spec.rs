@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::args::Values;
 use super::metric;
+use super::templates::Templates;
 use super::templates::{self, Part};
 use crate::api::Rollout;
 use crate::api::analysis::{AnalysisRunSpec, Argument, DryRun, MeasurementRetention};
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::steps::{RolloutAnalysis, RolloutAnalysisArg, TemplateRef};
-use crate::rollout::world::Templates;
 
 /// What a Rollout's analysis may refer to.
 #[derive(Clone, Copy, Debug)]

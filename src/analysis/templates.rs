@@ -1,12 +1,19 @@
 //! Several templates, and those that they name, as one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::spec::SpecError;
 use crate::api::analysis::{AnalysisTemplateSpec, Argument, DryRun, MeasurementRetention, Metric};
 use crate::api::resource::{ANALYSIS_TEMPLATE, CLUSTER_ANALYSIS_TEMPLATE};
 use crate::api::steps::TemplateRef;
-use crate::rollout::world::Templates;
+
+/// The analysis templates that a Rollout can reach, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Templates {
+    pub namespaced: BTreeMap<String, Arc<AnalysisTemplateSpec>>,
+    pub cluster: BTreeMap<String, Arc<AnalysisTemplateSpec>>,
+}
 
 /// A template that is part of an analysis.
 #[derive(Clone, Copy, Debug)]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
+pub use crate::analysis::templates::Templates;
+use crate::api::analysis::AnalysisRun;
 use crate::api::common::{Condition, LabelSelector};
 use crate::api::pod_template::PodTemplate;
-use crate::api::resource::ObjectRef;
 use crate::api::{Experiment, Rollout};
 use crate::plan::Failure;
+pub use crate::traffic::observed::{Observed, Routes, Service};
 
 /// A Rollout and what surrounds it, as it was observed at one instant.
 #[derive(Clone, Debug)]
@@ -34,18 +34,6 @@ pub struct World {
     /// What failed of the previous plan; empty once a plan went through.
     pub failures: Vec<Failure>,
     pub settings: Settings,
-}
-
-/// Objects of routers, by reference, as raw JSON: nothing that we do not know is lost.
-pub type Routes = BTreeMap<ObjectRef, Observed<Arc<Value>>>;
-
-/// An object, and how long it has been routing as it does.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Observed<T> {
-    pub object: T,
-    /// When the part of the object that directs traffic (selector, weights, backends) was first seen as it is now. After a
-    /// restart of the controller that is the time of the restart: waiting too long is safe, too short is not.
-    pub since: Timestamp,
 }
 
 /// What the operator of the controller has set.
@@ -88,25 +76,6 @@ pub struct ReplicaSetStatus {
     pub observed_generation: i64,
     /// The condition `ReplicaFailure`, if it is there.
     pub failure: Option<Condition>,
-}
-
-/// A Service, reduced to what decisions need.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Service {
-    pub name: String,
-    pub uid: String,
-    pub resource_version: String,
-    pub annotations: BTreeMap<String, String>,
-    pub selector: BTreeMap<String, String>,
-    /// Ports by name (empty when unnamed) and number.
-    pub ports: Vec<(String, i32)>,
-}
-
-/// The analysis templates that a Rollout can reach, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Templates {
-    pub namespaced: BTreeMap<String, Arc<AnalysisTemplateSpec>>,
-    pub cluster: BTreeMap<String, Arc<AnalysisTemplateSpec>>,
 }
 
 impl ReplicaSet {

@@ -6,6 +6,7 @@
 
 pub mod gateway_api;
 pub mod nginx;
+pub mod observed;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::api::Rollout;
 use crate::api::resource::{ObjectRef, Resource};
 use crate::api::traffic_routing::TrafficRouting;
 use crate::plan::{Action, Basis};
-use crate::rollout::world::{Routes, Service};
+
+use self::observed::{Observed, Routes, Service};
 
 /// Who gets which part of the traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub struct Context<'a> {
     pub stable_service: &'a str,
     pub canary_service: &'a str,
     /// Services of the namespace that the strategy names.
-    pub services: &'a BTreeMap<String, crate::rollout::world::Observed<Service>>,
+    pub services: &'a BTreeMap<String, Observed<Service>>,
     pub routes: &'a Routes,
 }
 

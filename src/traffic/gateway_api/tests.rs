@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::rollout::world::{Observed, Routes};
+use crate::traffic::observed::{Observed, Routes};
 
 fn rollout(routing: Value) -> Rollout {
     let rollout = json!({

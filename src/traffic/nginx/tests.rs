@@ -1,5 +1,5 @@
 use super::*;
-use crate::rollout::world::{Observed, Routes};
+use crate::traffic::observed::{Observed, Routes};
 
 fn rollout(nginx: Value) -> Rollout {
     let rollout = json!({
