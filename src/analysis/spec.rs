@@ -8,6 +8,7 @@ use super::templates::Templates;
 use super::templates::{self, Part};
 use crate::api::Rollout;
 use crate::api::analysis::{AnalysisRunSpec, Argument, DryRun, MeasurementRetention};
+use crate::api::canary::Placed;
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::steps::{RolloutAnalysis, RolloutAnalysisArg, TemplateRef};
 
@@ -75,6 +76,15 @@ pub fn from_templates(
 /// What a Rollout hands to an analysis, with every value resolved: what an Experiment that it makes is given.
 pub fn arguments_of_rollout(args: &[RolloutAnalysisArg], source: Source<'_>) -> Result<Vec<Argument>, SpecError> {
     rollout_arguments(args, &Lookup { source, missing: Missing::Refused })
+}
+
+/// [`validate_reference`] for an analysis of a canary strategy.
+pub fn validate_placed(placed: Placed<'_>, path: &FieldPath, source: Source<'_>) -> Vec<FieldError> {
+    let (analysis, purpose) = match placed {
+        Placed::Step(analysis) => (analysis, Purpose::Gate),
+        Placed::Background(analysis) => (analysis, Purpose::Background),
+    };
+    validate_reference(analysis, purpose, path, source)
 }
 
 /// What is wrong with a Rollout's analysis at `path` (such as `spec.strategy.canary.steps[1].analysis`), judged before

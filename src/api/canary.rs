@@ -6,6 +6,7 @@ use serde_with::skip_serializing_none;
 
 use super::blue_green::AntiAffinity;
 use super::common::{Metadata, is_false};
+use super::field_error::FieldPath;
 use super::int_or_percent::IntOrString;
 use super::steps::{CanaryStep, RolloutAnalysis};
 use super::traffic_routing::TrafficRouting;
@@ -71,6 +72,13 @@ pub struct ReplicaProgressThreshold {
     pub value: i32,
 }
 
+/// An analysis, and what waits for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Placed<'a> {
+    Step(&'a RolloutAnalysis),
+    Background(&'a RolloutAnalysis),
+}
+
 impl CanaryStrategy {
     /// The Service of the stable version, also where a manifest nests it under the nginx router. Empty when there is none.
     pub fn stable_service(&self) -> &str {
@@ -85,6 +93,21 @@ impl CanaryStrategy {
     /// What counts as all of the traffic: 100 unless the routing says otherwise.
     pub fn max_weight(&self) -> i32 {
         self.traffic_routing.as_ref().and_then(|routing| routing.max_traffic_weight).unwrap_or(100)
+    }
+
+    /// Every analysis of the strategy with its path: those of the steps, which must end for the step to end, and then the
+    /// one in the background.
+    pub fn analyses(&self) -> impl Iterator<Item = (FieldPath, Placed<'_>)> {
+        let at = FieldPath::new("spec.strategy.canary");
+        let background = self.analysis.iter().map({
+            let path = at.child("analysis");
+            move |background| (path.clone(), Placed::Background(&background.analysis))
+        });
+        let steps = self.steps.iter().enumerate().filter_map(move |(index, step)| {
+            let path = at.child("steps").index(index).child("analysis");
+            Some((path, Placed::Step(step.analysis.as_ref()?)))
+        });
+        steps.chain(background)
     }
 
     fn service<'a>(

@@ -2,9 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::manifest::{self, Object};
+use crate::analysis::spec::{self, Purpose, Source};
+use crate::analysis::templates::Templates;
+use crate::api::analysis::AnalysisTemplateSpec;
+use crate::api::canary::Placed;
+use crate::api::field_error::FieldPath;
 use crate::api::names::GROUP;
+use crate::api::steps::{RolloutAnalysis, TemplateRef};
 use crate::api::{AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, Rollout, validation};
 
 /// Check Rollouts and AnalysisTemplates in manifests, all errors at once
@@ -21,6 +28,8 @@ struct Report {
     checked: usize,
     errors: Vec<String>,
     warnings: Vec<String>,
+    /// The templates among the objects.
+    templates: Templates,
 }
 
 impl Lint {
@@ -44,12 +53,12 @@ impl Lint {
 }
 
 fn check(objects: &[Object]) -> Report {
-    let mut report = Report::default();
+    let mut report = Report { templates: templates(objects), ..Report::default() };
     for object in objects {
         let checks: [(&str, fn(&Object, &mut Report)); 5] = [
             ("Rollout", check_rollout),
-            ("AnalysisTemplate", check_shape::<AnalysisTemplate>),
-            ("ClusterAnalysisTemplate", check_shape::<ClusterAnalysisTemplate>),
+            ("AnalysisTemplate", check_template),
+            ("ClusterAnalysisTemplate", check_cluster_template),
             ("AnalysisRun", check_shape::<AnalysisRun>),
             ("Experiment", check_shape::<Experiment>),
         ];
@@ -69,9 +78,85 @@ fn check_rollout(object: &Object, report: &mut Report) {
     for error in validation::rollout(&rollout) {
         report.errors.push(format!("{}: {error}", place(object)));
     }
+    check_analyses(object, &rollout, report);
     for warning in validation::warnings(&rollout) {
         report.warnings.push(format!("{}: {warning}", place(object)));
     }
+}
+
+/// The analyses of a Rollout whose templates are among the objects.
+fn check_analyses(object: &Object, rollout: &Rollout, report: &mut Report) {
+    let canary = rollout.spec.strategy.canary.iter();
+    for (path, placed) in canary.flat_map(|canary| canary.analyses()) {
+        let (Placed::Step(analysis) | Placed::Background(analysis)) = placed;
+        let absent = analysis.templates.iter().find(|reference| !report.has(reference));
+        if let Some(absent) = absent {
+            report.warnings.push(format!(
+                "{}: {path}: template {:?} is not among the files, so what uses it is not checked",
+                place(object),
+                absent.template_name
+            ));
+            continue;
+        }
+        let source = Source { rollout, stable_hash: "", latest_hash: "", templates: &report.templates };
+        let errors = spec::validate_placed(placed, &path, source);
+        report.errors.extend(errors.iter().map(|error| format!("{}: {error}", place(object))));
+    }
+}
+
+fn check_template(object: &Object, report: &mut Report) {
+    if let Some(template) = decode::<AnalysisTemplate>(object, report) {
+        check_metrics(object, &template.spec, false, report);
+    }
+}
+
+fn check_cluster_template(object: &Object, report: &mut Report) {
+    if let Some(template) = decode::<ClusterAnalysisTemplate>(object, report) {
+        check_metrics(object, &template.spec.0, true, report);
+    }
+}
+
+/// The metrics of a template that needs no arguments from outside. Those of the others are checked with the Rollouts that
+/// use them.
+fn check_metrics(object: &Object, template: &AnalysisTemplateSpec, cluster_scope: bool, report: &mut Report) {
+    let open = template.args.iter().any(|arg| arg.value.is_none() && arg.value_from.is_none());
+    let analysis = RolloutAnalysis {
+        templates: vec![TemplateRef { template_name: object.name().to_owned(), cluster_scope }],
+        ..RolloutAnalysis::default()
+    };
+    if open || !template.templates.iter().all(|reference| report.has(reference)) {
+        return;
+    }
+    let rollout = Rollout::default();
+    let source = Source { rollout: &rollout, stable_hash: "", latest_hash: "", templates: &report.templates };
+    let errors = spec::validate_reference(&analysis, Purpose::Background, &FieldPath::new("spec"), source);
+    // The path leads to the analysis that stands in for a Rollout's: only what is wrong counts here.
+    report.errors.extend(errors.iter().map(|error| format!("{}: {}", place(object), error.detail)));
+}
+
+impl Report {
+    fn has(&self, reference: &TemplateRef) -> bool {
+        let templates = if reference.cluster_scope { &self.templates.cluster } else { &self.templates.namespaced };
+        templates.contains_key(&reference.template_name)
+    }
+}
+
+/// The templates that can be read; those that cannot are told of when their turn comes.
+fn templates(objects: &[Object]) -> Templates {
+    let mut templates = Templates::default();
+    for object in objects {
+        let name = object.name().to_owned();
+        if object.is(GROUP, "AnalysisTemplate")
+            && let Ok((template, _)) = object.decode::<AnalysisTemplate>()
+        {
+            templates.namespaced.insert(name, Arc::new(template.spec));
+        } else if object.is(GROUP, "ClusterAnalysisTemplate")
+            && let Ok((template, _)) = object.decode::<ClusterAnalysisTemplate>()
+        {
+            templates.cluster.insert(name, Arc::new(template.spec.0));
+        }
+    }
+    templates
 }
 
 /// Whether the fields exist and have the right types.
@@ -146,6 +231,45 @@ spec: {replicas: many}
         }
         assert_eq!(report.errors.len(), expected.len(), "{:#?}", report.errors);
         assert_eq!(report.warnings.len(), 1);
+    }
+
+    const ANALYSED: &str = r#"
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: success-rate}
+spec:
+  args: [{name: service}]
+  metrics:
+  - {name: rate, interval: 5 seconds, provider: {prometheus: {query: "up{service=\"{{args.service}}\"}"}}}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: alone}
+spec: {metrics: [{name: rate, count: 5, provider: {web: {url: "http://web"}}}]}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: "web:1"}]}}
+  strategy:
+    canary:
+      analysis: {templates: [{templateName: success-rate}], args: [{name: service, value: web}]}
+      steps: [{analysis: {templates: [{templateName: elsewhere}]}}]
+"#;
+
+    #[test]
+    fn templates_are_checked_with_what_uses_them() {
+        let report = check(&manifest::parse("web.yaml", ANALYSED).unwrap());
+        let found = format!("{:#?}", report.errors);
+        assert_eq!(report.errors.len(), 2, "{found}");
+        assert!(report.errors[0].starts_with("web.yaml (document 2): AnalysisTemplate alone: "), "{found}");
+        assert!(report.errors[0].contains("interval"), "{found}");
+        let at = "web.yaml (document 3): Rollout web: spec.strategy.canary.analysis.templates: ";
+        assert!(report.errors[1].starts_with(at) && report.errors[1].contains("interval"), "{found}");
+        assert_eq!(report.warnings.len(), 1);
+        assert!(report.warnings[0].contains("template \"elsewhere\" is not among the files"), "{:?}", report.warnings);
     }
 
     #[test]

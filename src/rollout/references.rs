@@ -1,6 +1,6 @@
 //! What is wrong between a Rollout and the objects that it names.
 
-use crate::analysis::spec::{self, Purpose, Source};
+use crate::analysis::spec::{self, Source};
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::validation;
@@ -46,22 +46,13 @@ fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {
 }
 
 fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
-    let at = FieldPath::new("spec.strategy.canary");
-    let steps = scene.canary.steps.iter().enumerate().filter_map(|(index, step)| {
-        let path = at.child("steps").index(index).child("analysis");
-        Some((step.analysis.as_ref()?, Purpose::Gate, path))
-    });
-    let background = scene.canary.analysis.iter();
-    let background = background.map(|background| (&background.analysis, Purpose::Background, at.child("analysis")));
     let source = Source {
         rollout: scene.rollout,
         stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),
         latest_hash: &scene.revisions.hash,
         templates: &scene.world.templates,
     };
-    steps.chain(background).find_map(|(analysis, purpose, path)| {
-        spec::validate_reference(analysis, purpose, &path, source).into_iter().next()
-    })
+    scene.canary.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
 }
 
 /// A route that is missing or does not hold the Services cannot be moved.

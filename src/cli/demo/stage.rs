@@ -12,7 +12,7 @@ use crate::api::names;
 use crate::clock::Clock;
 use crate::sandbox::prometheus::PrometheusServing;
 use crate::sandbox::traffic::{self, Counts, Load, Target};
-use crate::sandbox::workloads::{Behaviour, Name};
+use crate::sandbox::workloads::Behaviour;
 use crate::sandbox::{Cluster, Patch};
 
 use super::before;
