@@ -95,7 +95,7 @@ impl Objects {
     fn picture(&self) -> Option<Picture> {
         let rollout = self.rollout.clone()?;
         let uid = rollout.metadata.uid.clone();
-        let replica_sets: Vec<ReplicaSet> = owned(&self.replica_sets, &[uid.clone()]);
+        let replica_sets: Vec<ReplicaSet> = owned(&self.replica_sets, std::slice::from_ref(&uid));
         let owners: Vec<Option<String>> =
             replica_sets.iter().map(|replica_set| replica_set.metadata.uid.clone()).collect();
         let pods = owned(&self.pods, &owners);

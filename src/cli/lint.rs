@@ -52,10 +52,12 @@ impl Lint {
     }
 }
 
+type Check = fn(&Object, &mut Report);
+
 fn check(objects: &[Object]) -> Report {
     let mut report = Report { templates: templates(objects), ..Report::default() };
     for object in objects {
-        let checks: [(&str, fn(&Object, &mut Report)); 5] = [
+        let checks: [(&str, Check); 5] = [
             ("Rollout", check_rollout),
             ("AnalysisTemplate", check_template),
             ("ClusterAnalysisTemplate", check_cluster_template),

@@ -33,6 +33,8 @@ struct Cli {
 /// Makes the enum of commands and its dispatch from one table.
 macro_rules! commands {
     ($($variant:ident($type:ty)),+ $(,)?) => {
+        // There is one of these in a process.
+        #[allow(clippy::large_enum_variant)]
         #[derive(Debug, clap::Subcommand)]
         enum Command {
             $($variant($type)),+

@@ -106,10 +106,13 @@ pub enum RouterError {
 }
 
 /// Every router, in the order in which they are reconciled. A new router is a new file and one line here.
-static ROUTERS: &[(fn(&TrafficRouting) -> bool, &dyn Router)] = &[
+static ROUTERS: &[(Uses, &dyn Router)] = &[
     (|routing| routing.nginx.is_some(), &nginx::NginxRouter),
     (TrafficRouting::uses_gateway_api, &gateway_api::GatewayApiRouter),
 ];
+
+/// Whether the settings name a router.
+type Uses = fn(&TrafficRouting) -> bool;
 
 /// The routers that a Rollout uses.
 pub fn routers(routing: &TrafficRouting) -> Vec<&'static dyn Router> {

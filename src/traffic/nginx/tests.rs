@@ -182,7 +182,7 @@ fn weights_of_another_total_are_scaled() {
     canary.traffic_routing.as_mut().unwrap().max_traffic_weight = Some(1000);
     let stable = ingress("web", "web-stable");
     let wanted = Split::new(15, 1000);
-    let created = with(&rollout, &[stable.clone()], |context| NginxRouter.edit(context, &wanted)).unwrap();
+    let created = with(&rollout, std::slice::from_ref(&stable), |context| NginxRouter.edit(context, &wanted)).unwrap();
     let companion = after(&created[0], None);
     assert_eq!(companion["metadata"]["annotations"]["custom.nginx/canary-weight-total"], "1000");
     with(&rollout, &[stable, companion], |context| {
