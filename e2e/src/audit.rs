@@ -114,9 +114,13 @@ impl AuditEvent {
     }
 }
 
-/// An audit policy that logs the writes of `users`, with their bodies where they move traffic.
-pub(crate) fn policy(users: &[&str]) -> Value {
+/// An audit policy that logs the writes of `users`, with their bodies where they move traffic, and their reads if wanted.
+pub(crate) fn policy(users: &[&str], reads: bool) -> Value {
     let verbs = ["create", "update", "patch", "delete", "deletecollection"];
+    let mut metadata = verbs.to_vec();
+    if reads {
+        metadata.extend(["get", "list", "watch"]);
+    }
     json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -132,7 +136,7 @@ pub(crate) fn policy(users: &[&str]) -> Value {
                     {"group": "networking.k8s.io", "resources": ["ingresses"]},
                 ],
             },
-            {"level": "Metadata", "users": users, "verbs": verbs},
+            {"level": "Metadata", "users": users, "verbs": metadata},
             {"level": "None"},
         ],
     })

@@ -53,6 +53,8 @@ const CONTROLLERS: &[&str] = &[
 pub struct ClusterOptions {
     /// The users whose writes are in the audit log.
     pub audited: Vec<&'static str>,
+    /// Whether their reads are in it as well. It makes the log long.
+    pub audited_reads: bool,
     /// Requests a second that each controller of kube-controller-manager may make. Kubernetes' default of 20 would make
     /// kube-controller-manager what a bench measures.
     pub controller_manager_qps: u32,
@@ -62,7 +64,12 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { audited: vec![CONTROLLER, ADMIN], controller_manager_qps: 500, controller_manager_args: Vec::new() }
+        Self {
+            audited: vec![CONTROLLER, ADMIN],
+            audited_reads: false,
+            controller_manager_qps: 500,
+            controller_manager_args: Vec::new(),
+        }
     }
 }
 
@@ -224,7 +231,7 @@ impl Cluster {
             write(&format!("{}.kubeconfig", file_name(user.name)), self.kubeconfig_content(&token))?;
         }
         write("tokens.csv", tokens)?;
-        write("audit-policy.json", audit::policy(&self.options.audited).to_string())?;
+        write("audit-policy.json", audit::policy(&self.options.audited, self.options.audited_reads).to_string())?;
         write("audit.log", String::new())?;
         let key = Command::new("openssl")
             .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
@@ -293,6 +300,8 @@ impl Cluster {
                 .arg(format!("--token-auth-file={}", file("tokens.csv")))
                 .arg(format!("--audit-policy-file={}", file("audit-policy.json")))
                 .arg(format!("--audit-log-path={}", file("audit.log")))
+                // In megabytes. A log that is rotated would lose what came before.
+                .arg("--audit-log-maxsize=4000")
                 .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16"])
                 // Pods here have no service account tokens mounted.
                 .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"]),

@@ -9,7 +9,7 @@
 //! One watch feeds one small task a pod, and the API calls of all tasks together are bounded, so that thousands of pods
 //! cost little.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::apply;
 use crate::job;
 use crate::namespace::HOST;
-use crate::pod::{Behaviour, PodServer, ReadyAfter};
+use crate::pod::{self, Behaviour, ImageBehaviour, PodServer, ReadyAfter};
 
 /// What may be chosen about the kubelets.
 #[derive(Clone, Debug)]
@@ -68,8 +68,12 @@ impl Default for KubeletOptions {
 /// The running kubelets. Dropping it stops them and every pod at once, and leaves the objects as they are.
 #[derive(Debug)]
 pub struct Kubelet {
+    images: watch::Sender<Images>,
     _tasks: JoinSet<()>,
 }
+
+/// How the pods of images behave, by namespace and tag.
+type Images = BTreeMap<(String, String), ImageBehaviour>;
 
 impl Kubelet {
     /// Makes the nodes and starts to look after pods. Its log and the output of Job pods go to the folder `pods` of `folder`.
@@ -84,7 +88,9 @@ impl Kubelet {
         }
         let log = folder.join("kubelet.log");
         let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let (images, read_images) = watch::channel(Images::new());
         let shared = Shared {
+            images: read_images,
             log,
             calls: Semaphore::new(options.concurrency),
             addresses: Mutex::new(Addresses::default()),
@@ -96,7 +102,15 @@ impl Kubelet {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(look_after_pods(Arc::new(shared)));
-        Ok(Self { _tasks: tasks })
+        Ok(Self { images, _tasks: tasks })
+    }
+
+    /// Changes how all pods of a namespace behave whose image has this tag, those that run included.
+    pub fn set_image(&self, namespace: &str, tag: &str, behaviour: ImageBehaviour) {
+        let key = (namespace.to_owned(), tag.to_owned());
+        self.images.send_modify(|images| {
+            images.insert(key, behaviour);
+        });
     }
 }
 
@@ -107,6 +121,7 @@ struct Shared {
     options: KubeletOptions,
     calls: Semaphore,
     addresses: Mutex<Addresses>,
+    images: watch::Receiver<Images>,
     log: File,
     /// How many pods were bound, so that they go to the nodes in turn.
     bound: AtomicUsize,
@@ -220,7 +235,7 @@ impl PodTask {
         let started = Instant::now();
         let start_time = self.now();
         let ports = ports(&pod);
-        let server = match PodServer::start(&pod.name_any(), address, &ports, Behaviour::of(&pod)).await {
+        let server = match PodServer::start(&pod.name_any(), address, &ports, self.behaviour(&pod)).await {
             Ok(server) => server,
             Err(error) => {
                 let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": format!("{error:#}")}});
@@ -230,12 +245,14 @@ impl PodTask {
             }
         };
         let mut reported = None;
+        let mut images = self.shared.images.clone();
         loop {
+            images.mark_unchanged();
             let pod = self.observed.borrow_and_update().clone();
             if is_terminating(&pod) {
                 break;
             }
-            let behaviour = Behaviour::of(&pod);
+            let behaviour = self.behaviour(&pod);
             let delay = self.ready_delay(&pod, &behaviour);
             let ready_at = delay.map(|delay| started + delay);
             let containers = behaviour.ready && ready_at.is_some_and(|at| at <= Instant::now());
@@ -254,6 +271,7 @@ impl PodTask {
             }
             tokio::select! {
                 changed = self.observed.changed() => changed.map_err(|_| Gone)?,
+                Ok(()) = images.changed() => {}
                 () = sleep_until(ready_at.unwrap_or(started)), if waits => {}
             }
         }
@@ -263,6 +281,15 @@ impl PodTask {
         }
         server.stop().await;
         Ok(())
+    }
+
+    fn behaviour(&self, pod: &Pod) -> Behaviour {
+        let behaviour = Behaviour::of(pod);
+        let key = (pod.namespace().unwrap_or_default(), pod::image_tag(pod).unwrap_or_default().to_owned());
+        match self.shared.images.borrow().get(&key) {
+            Some(image) => behaviour.of_image(*image),
+            None => behaviour,
+        }
     }
 
     /// When the pod is to be ready, counted from its start; `None` for never.

@@ -9,6 +9,7 @@
 //!        ├─ gateway      Traefik as a Gateway API gateway
 //!        └─ prometheus   Debian's Prometheus, which scrapes the gateway
 //! controller  `tidegate controller` as a child process that can be killed and started again
+//! scenario    stories that run here and on the sandbox, and leave the same trace
 //! load        a steady load of requests, and what became of each
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 pub mod apply;
 pub mod audit;
+pub mod chart;
 pub mod cluster;
 pub mod commands;
 pub mod controller;
@@ -29,6 +31,7 @@ pub mod namespace;
 pub mod pod;
 pub mod process;
 pub mod prometheus;
+pub mod scenario;
 pub mod suite;
 pub mod tools;
 pub mod wait;

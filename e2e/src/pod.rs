@@ -62,7 +62,25 @@ pub enum ReadyAfter {
     Never,
 }
 
+/// How all pods of an image behave, those that run included. What is `None` is as each pod says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ImageBehaviour {
+    /// The share of requests that fail, 0 to 1.
+    pub error_rate: Option<f64>,
+    /// From running to ready.
+    pub ready_after: Option<ReadyAfter>,
+}
+
 impl Behaviour {
+    /// With what is told of the pod's image.
+    pub fn of_image(self, image: ImageBehaviour) -> Self {
+        Self {
+            error_rate: image.error_rate.unwrap_or(self.error_rate),
+            ready_after: image.ready_after.unwrap_or(self.ready_after),
+            ..self
+        }
+    }
+
     /// Reads what the pod says. What cannot be parsed is as if it were absent.
     pub fn of(pod: &Pod) -> Self {
         let number = |variable, annotation| setting(pod, variable, annotation)?.parse::<f64>().ok();
@@ -94,7 +112,8 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     annotations.get(&format!("e2e.tidegate.dev/{name}")).map(String::as_str)
 }
 
-fn image_tag(pod: &Pod) -> Option<&str> {
+/// The tag of the pod's first image.
+pub fn image_tag(pod: &Pod) -> Option<&str> {
     let image = pod.spec.as_ref()?.containers.first()?.image.as_deref()?;
     // A colon before the last slash belongs to the registry's port.
     let (_, tag) = image.rsplit('/').next()?.split_once(':')?;

@@ -54,6 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [argoproj.io]
   resources: [analysisruns]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [argoproj.io]
+  resources: [analysisruns/status]
+  verbs: [patch]
 # What it works with: the ReplicaSets of each revision, and the Services before them.
 - apiGroups: [apps]
   resources: [replicasets]

@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
+mod scenarios;
 mod smoke;
+mod test;
 mod up;
 
 use std::path::PathBuf;
@@ -12,6 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What the binary can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Runs the scenarios, and compares their traces with those of the sandbox
+    Scenarios(scenarios::Scenarios),
+    /// Runs everything that is tested on the real control plane
+    Test(test::Test),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
     /// Starts everything and runs a command in it, with KUBECONFIG set
@@ -42,6 +48,8 @@ impl Command {
 
     async fn dispatch(self, folder: PathBuf) -> Result<()> {
         match self {
+            Self::Scenarios(command) => command.run(&folder).await,
+            Self::Test(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
             Self::Up(command) => command.run(&folder).await,
         }

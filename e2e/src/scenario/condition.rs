@@ -1,0 +1,206 @@
+//! What can be waited for, expected, or held.
+//!
+//! | condition | holds when |
+//! |---|---|
+//! | `phase is PHASE` | a client that knows the rules of status sees this phase: an older spec's phase does not count |
+//! | `step is N` | `status.currentStepIndex` |
+//! | `message says "TEXT"` | `status.message` contains it |
+//! | `TYPE is STATUS`, `TYPE is STATUS because REASON` | a condition, such as `Progressing is False because RolloutAborted` |
+//! | `weight is N` | the canary's recorded weight, `status.canary.weights.canary.weight` |
+//! | `route NAME sends N to SERVICE` | an HTTPRoute's weight in every rule that knows the Service |
+//! | `ingress NAME sends N` | the canary weight of an ingress-nginx Ingress |
+//! | `rN has M pods` | the N-th ReplicaSet that was made wants M pods and has them, all available |
+//! | `rN wants M pods` | its `spec.replicas` |
+//! | `rN is gone` | it was deleted |
+//! | `service NAME selects rN` | |
+//! | `there are N replicasets`, `there are N analysisruns` | of all |
+//! | `step analysis is PHASE`, `background analysis is PHASE` | as the Rollout's status says |
+//! | `event REASON` | such an event was there since the last step that did something |
+//!
+//! Several are joined by `and`.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::trace::{Kind, State, hash_of};
+use super::words::Words;
+
+/// One or more conditions that hold together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition(Vec<Term>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Term {
+    Phase(String),
+    Step(i64),
+    Message(String),
+    Type { name: String, status: String, reason: Option<String> },
+    Weight(i64),
+    Route { name: String, weight: i64, service: String },
+    Ingress { name: String, weight: i64 },
+    Pods { revision: usize, count: i64, there: bool },
+    Gone { revision: usize },
+    Service { name: String, revision: usize },
+    Count { kind: Kind, count: usize },
+    Analysis { field: &'static str, phase: String },
+    Event(String),
+}
+
+impl Condition {
+    /// Reads a condition.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(words: &mut Words<'_>) -> Result<Self> {
+        let mut terms = vec![Term::parse(words)?];
+        while words.take("and") {
+            terms.push(Term::parse(words)?);
+        }
+        Ok(Self(terms))
+    }
+
+    /// Whether it holds; `events` are the reasons of those that count.
+    pub fn holds(&self, state: &State, events: &[String]) -> bool {
+        self.0.iter().all(|term| term.holds(state, events))
+    }
+}
+
+impl Term {
+    fn parse(words: &mut Words<'_>) -> Result<Self> {
+        Ok(match words.word("a condition")? {
+            "phase" => words.expect("is").and_then(|()| text(words)).map(Self::Phase)?,
+            "step" if words.take("analysis is") => {
+                Self::Analysis { field: "currentStepAnalysisRunStatus", phase: text(words)? }
+            }
+            "background" => {
+                words.expect("analysis is")?;
+                Self::Analysis { field: "currentBackgroundAnalysisRunStatus", phase: text(words)? }
+            }
+            "step" => words.expect("is").and_then(|()| words.number()).map(Self::Step)?,
+            "message" => words.expect("says").and_then(|()| text(words)).map(Self::Message)?,
+            "weight" => words.expect("is").and_then(|()| words.number()).map(Self::Weight)?,
+            "route" => {
+                let name = text(words)?;
+                words.expect("sends")?;
+                let weight = words.number()?;
+                words.expect("to")?;
+                Self::Route { name, weight, service: text(words)? }
+            }
+            "ingress" => {
+                let name = text(words)?;
+                words.expect("sends")?;
+                Self::Ingress { name, weight: words.number()? }
+            }
+            "service" => {
+                let name = text(words)?;
+                words.expect("selects")?;
+                Self::Service { name, revision: revision(words.word("rN")?)? }
+            }
+            "there" => {
+                words.expect("are")?;
+                let count = usize::try_from(words.number()?).context("a count is not negative")?;
+                let kind = match words.word("what there are")? {
+                    "replicasets" => Kind::ReplicaSet,
+                    "analysisruns" => Kind::AnalysisRun,
+                    other => bail!("{other:?} cannot be counted"),
+                };
+                Self::Count { kind, count }
+            }
+            "event" => Self::Event(text(words)?),
+            name if revision(name).is_ok() => {
+                let revision = revision(name)?;
+                if words.take("is gone") {
+                    return Ok(Self::Gone { revision });
+                }
+                let there = words.take("has");
+                if !there {
+                    words.expect("wants")?;
+                }
+                let count = words.number()?;
+                if !words.take("pod") {
+                    words.expect("pods")?;
+                }
+                Self::Pods { revision, count, there }
+            }
+            name if name.starts_with(|first: char| first.is_ascii_uppercase()) => {
+                words.expect("is")?;
+                let status = text(words)?;
+                let reason = if words.take("because") { Some(text(words)?) } else { None };
+                Self::Type { name: name.to_owned(), status, reason }
+            }
+            other => bail!("{other:?} does not begin a condition"),
+        })
+    }
+
+    fn holds(&self, state: &State, events: &[String]) -> bool {
+        let rollout = state.rollout();
+        let status = &rollout["status"];
+        match self {
+            Self::Phase(phase) => client_phase(rollout) == phase,
+            Self::Step(step) => status["currentStepIndex"].as_i64() == Some(*step),
+            Self::Message(text) => status["message"].as_str().is_some_and(|message| message.contains(text.as_str())),
+            Self::Type { name, status: wanted, reason } => {
+                let mut conditions = status["conditions"].as_array().into_iter().flatten();
+                conditions.any(|condition| {
+                    condition["type"] == name.as_str()
+                        && condition["status"] == wanted.as_str()
+                        && reason.as_ref().is_none_or(|reason| condition["reason"] == reason.as_str())
+                })
+            }
+            Self::Weight(weight) => status["canary"]["weights"]["canary"]["weight"].as_i64() == Some(*weight),
+            Self::Route { name, weight, service } => {
+                let rules = state.object(Kind::Route, name)["spec"]["rules"].as_array().cloned().unwrap_or_default();
+                let backends = rules.iter().flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten());
+                let mut weights =
+                    backends.filter(|backend| backend["name"] == service.as_str()).map(|it| it["weight"].as_i64());
+                weights.next().is_some_and(|first| {
+                    first.unwrap_or(1) == *weight && weights.all(|other| other.unwrap_or(1) == *weight)
+                })
+            }
+            Self::Ingress { name, weight } => {
+                let annotations = &state.object(Kind::Ingress, name)["metadata"]["annotations"];
+                annotations["nginx.ingress.kubernetes.io/canary-weight"] == weight.to_string()
+            }
+            Self::Pods { revision, count, there } => state.replica_set(*revision).is_some_and(|set| {
+                let number = |field: &Value| field.as_i64().unwrap_or(0) == *count;
+                let status = &set["status"];
+                let reached = ["replicas", "availableReplicas"].iter().all(|field| number(&status[*field]));
+                number(&set["spec"]["replicas"]) && (!there || reached)
+            }),
+            Self::Gone { revision } => state.has_seen(*revision) && state.replica_set(*revision).is_none(),
+            Self::Service { name, revision } => {
+                let selected =
+                    state.object(Kind::Service, name)["spec"]["selector"]["rollouts-pod-template-hash"].as_str();
+                let set = state.replica_set(*revision);
+                selected.is_some() && selected == set.map(hash_of)
+            }
+            Self::Count { kind, count } => state.count(*kind) == *count,
+            Self::Analysis { field, phase } => status["canary"][*field]["status"] == phase.as_str(),
+            Self::Event(reason) => events.contains(reason),
+        }
+    }
+}
+
+/// The phase as the kubectl plugin and Argo CD see it.
+pub fn client_phase(rollout: &Value) -> &str {
+    let status = &rollout["status"];
+    let generation = rollout["metadata"]["generation"].as_i64().unwrap_or(0);
+    let observed = status["observedGeneration"].as_str().and_then(|text| text.parse::<i64>().ok());
+    if observed.is_none_or(|observed| observed < generation) {
+        return "Progressing";
+    }
+    let pauses = status["pauseConditions"].as_array().is_some_and(|pauses| !pauses.is_empty());
+    if status["controllerPause"] == true && !pauses && rollout["spec"]["paused"] != true {
+        return "Progressing";
+    }
+    status["phase"].as_str().unwrap_or_default()
+}
+
+fn text(words: &mut Words<'_>) -> Result<String> {
+    words.word("a word").map(str::to_owned)
+}
+
+fn revision(word: &str) -> Result<usize> {
+    let number = word.strip_prefix('r').and_then(|number| number.parse().ok());
+    number.filter(|number| *number > 0).with_context(|| format!("{word:?} is not rN"))
+}

@@ -1,0 +1,100 @@
+//! Scenarios: stories about rollouts that run on the sandbox and on a real cluster and leave the same trace.
+//!
+//! ```text
+//! NAME.scenario ──parse──► Scenario ──run──► World   (the sandbox in virtual time, or the real control plane)
+//!                                             │
+//!                       Recorder ◄──watches───┘      (from outside: public objects only)
+//!                          │
+//! NAME.trace    ◄──────  trace                       (what a user would notice, without what legitimately differs)
+//! ```
+//!
+//! A scenario is a text that reads as documentation. Its first line is the title. Lines that begin with `- ` are steps,
+//! what is indented below a step belongs to it, and everything else is prose:
+//!
+//! ```text
+//! # A canary waits until it is promoted
+//!
+//! Why a user cares.
+//!
+//! worlds: sandbox, real
+//!
+//! - apply
+//!     apiVersion: argoproj.io/v1alpha1
+//!     kind: Rollout
+//!     …
+//! - wait until phase is Healthy within 30s
+//! - set image web=example/web:green
+//! - wait until phase is Paused within 30s
+//! - promote
+//! - wait until phase is Healthy within 30s
+//! ```
+//!
+//! | header | means |
+//! |---|---|
+//! | `worlds: sandbox, real` | where it runs; `sandbox` alone when there is no such line |
+//! | `rollout: NAME` | the Rollout that the steps are about; `web` when there is no such line |
+//! | `pace: 60` | on the real cluster, every duration in manifests and steps is 60 times shorter; see [`pace`] |
+//! | `alone: yes` | on the real cluster, no other scenario runs at the same time (it breaks what they share) |
+//!
+//! The steps are listed in [`step`], the conditions of `wait until`, `expect` and `hold … while` in [`condition`]. What a
+//! trace has and what is left out of it is said in [`trace`].
+
+pub mod condition;
+pub mod pace;
+pub mod parse;
+pub mod real;
+pub mod record;
+pub mod run;
+pub mod sandbox;
+pub mod step;
+pub mod trace;
+pub mod words;
+pub mod world;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub use parse::Scenario;
+pub use world::World;
+
+/// Set to anything, a run writes the traces that it finds wrong.
+const UPDATE: &str = "UPDATE_TRACES";
+
+/// The folder of the scenarios.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+/// Every scenario, by name.
+///
+/// # Errors
+/// A file cannot be read, or is not a scenario; the file and the line are named.
+pub fn all() -> Result<Vec<Scenario>> {
+    let folder = folder();
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "scenario"));
+    files.sort();
+    files.iter().map(|file| Scenario::read(file)).collect()
+}
+
+/// Compares a trace with the committed one, or replaces that.
+///
+/// # Errors
+/// They differ: the message shows where.
+pub fn compare(scenario: &Scenario, world: &str, found: &str, may_update: bool) -> Result<()> {
+    let file = scenario.file.with_extension("trace");
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    if expected == found {
+        return Ok(());
+    }
+    if may_update && std::env::var_os(UPDATE).is_some() {
+        return std::fs::write(&file, found).with_context(|| format!("writing {}", file.display()));
+    }
+    let difference = trace::difference(&expected, found);
+    bail!(
+        "the trace on the {world} is not that of {} (- expected, + found; {UPDATE}=1 accepts it):\n{difference}",
+        file.display()
+    )
+}

@@ -1,0 +1,120 @@
+//! The real control plane as a world: one environment and one `tidegate controller` for all scenarios.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::Client;
+use tokio::sync::Mutex;
+
+use super::parse::Scenario;
+use super::run::run;
+use super::step::{Behaviour, Switch};
+use super::world::World;
+use crate::controller::Controller;
+use crate::environment::Environment;
+use crate::load::{Load, LoadOptions};
+use crate::pod::{ImageBehaviour, ReadyAfter};
+
+/// What all scenarios share.
+pub struct Shared {
+    pub environment: Environment,
+    pub controller: Controller,
+}
+
+/// The real control plane, for one scenario.
+pub struct Real {
+    shared: Arc<Mutex<Shared>>,
+    client: Client,
+    namespace: String,
+    prometheus: String,
+    loads: Vec<Load>,
+}
+
+/// Runs a scenario in a namespace of its own and answers its trace.
+///
+/// # Errors
+/// As [`run`].
+pub async fn play(shared: Arc<Mutex<Shared>>, scenario: &Scenario) -> Result<String> {
+    let (client, prometheus) = {
+        let shared = shared.lock().await;
+        let prometheus = shared.environment.prometheus.as_ref().context("the environment has no Prometheus")?;
+        (shared.environment.client.clone(), prometheus.url())
+    };
+    let mut real = Real { shared, client, namespace: scenario.name.clone(), prometheus, loads: Vec::new() };
+    let played = run(&mut real, scenario).await;
+    for load in real.loads {
+        load.stop().await?;
+    }
+    played
+}
+
+impl World for Real {
+    fn title(&self) -> &'static str {
+        "real cluster"
+    }
+
+    fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    fn real_time(&self) -> bool {
+        true
+    }
+
+    fn prometheus(&self) -> String {
+        self.prometheus.clone()
+    }
+
+    async fn behave(&mut self, tag: &str, behaviour: Behaviour) -> Result<()> {
+        let image = match behaviour {
+            Behaviour::Well => ImageBehaviour::default(),
+            Behaviour::Err(share) => ImageBehaviour { error_rate: Some(share), ..Default::default() },
+            Behaviour::NeverReady => ImageBehaviour { ready_after: Some(ReadyAfter::Never), ..Default::default() },
+            Behaviour::ReadyAfter(delay) => {
+                ImageBehaviour { ready_after: Some(ReadyAfter::Delay(delay)), ..Default::default() }
+            }
+        };
+        self.shared.lock().await.environment.kubelet.set_image(&self.namespace, tag, image);
+        Ok(())
+    }
+
+    async fn send(&mut self, rate: u32, host: &str) -> Result<()> {
+        let shared = self.shared.lock().await;
+        let gateway = shared.environment.gateway.as_ref().context("the environment has no gateway")?;
+        self.loads.push(Load::start(LoadOptions {
+            url: gateway.url(),
+            host: host.to_owned(),
+            rate: f64::from(rate),
+            timeout: Duration::from_secs(5),
+        }));
+        Ok(())
+    }
+
+    async fn accept_route(&mut self, _route: &str, _accept: bool) -> Result<()> {
+        Ok(())
+    }
+
+    async fn switch_prometheus(&mut self, to: Switch) -> Result<()> {
+        let mut shared = self.shared.lock().await;
+        let prometheus = shared.environment.prometheus.as_mut().context("the environment has no Prometheus")?;
+        match to {
+            Switch::On => prometheus.restart().await,
+            Switch::Off => {
+                prometheus.kill().await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn switch_controller(&mut self, to: Switch) -> Result<()> {
+        let controller = &mut self.shared.lock().await.controller;
+        match to {
+            Switch::On => controller.restart(),
+            Switch::Off => {
+                controller.kill().await;
+                Ok(())
+            }
+        }
+    }
+}

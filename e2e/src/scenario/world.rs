@@ -1,0 +1,53 @@
+//! What a scenario needs of a cluster beside its API.
+
+use anyhow::Result;
+use kube::Client;
+
+use super::step::{Behaviour, Switch};
+
+/// A cluster on which scenarios run. Everything that has an object goes through [`World::client`]; the rest is here.
+#[allow(async_fn_in_trait)] // no scenario is sent to another thread
+pub trait World {
+    /// What it is called in messages.
+    fn title(&self) -> &'static str;
+
+    /// A client of a user who may do everything in the scenario's namespace.
+    fn client(&self) -> Client;
+
+    /// Whether time is real, so that a scenario's `pace` applies and patience is called for.
+    fn real_time(&self) -> bool;
+
+    /// The address of Prometheus.
+    fn prometheus(&self) -> String;
+
+    /// Changes how all pods of an image tag behave, those that run included.
+    ///
+    /// # Errors
+    /// The world cannot.
+    async fn behave(&mut self, tag: &str, behaviour: Behaviour) -> Result<()>;
+
+    /// Sends requests to a host through the gateway, so many a second, until the end.
+    ///
+    /// # Errors
+    /// The world cannot.
+    async fn send(&mut self, rate: u32, host: &str) -> Result<()>;
+
+    /// Lets the gateway refuse an HTTPRoute that names a listener which does not exist, or accept it again. A real gateway
+    /// does by itself.
+    ///
+    /// # Errors
+    /// The world cannot.
+    async fn accept_route(&mut self, route: &str, accept: bool) -> Result<()>;
+
+    /// Stops or starts Prometheus.
+    ///
+    /// # Errors
+    /// The world cannot.
+    async fn switch_prometheus(&mut self, to: Switch) -> Result<()>;
+
+    /// Kills the controller, as SIGKILL does, or starts it.
+    ///
+    /// # Errors
+    /// The world cannot.
+    async fn switch_controller(&mut self, to: Switch) -> Result<()>;
+}
