@@ -89,8 +89,12 @@ pub fn compare(scenario: &Scenario, world: &str, found: &str, may_update: bool) 
     if expected == found {
         return Ok(());
     }
-    if may_update && std::env::var_os(UPDATE).is_some() {
-        return std::fs::write(&file, found).with_context(|| format!("writing {}", file.display()));
+    if may_update {
+        if std::env::var_os(UPDATE).is_some() {
+            return std::fs::write(&file, found).with_context(|| format!("writing {}", file.display()));
+        }
+    } else if trace::with_events_apart(&expected) == trace::with_events_apart(found) {
+        return Ok(());
     }
     let difference = trace::difference(&expected, found);
     bail!(

@@ -529,6 +529,33 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// The trace with all events at its end, each list in its order. Events are written by a task of their own: on a busy
+/// machine one may come after the next step has begun, and that means nothing.
+pub fn with_events_apart(trace: &str) -> String {
+    let mut lists: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut rest = String::new();
+    let mut list = None;
+    for line in trace.lines() {
+        if !line.starts_with("    ") {
+            list = line.strip_prefix("  ").filter(|heading| heading.starts_with("events"));
+            if list.is_some() {
+                continue;
+            }
+        }
+        match list {
+            Some(heading) => lists.entry(heading).or_default().push(line),
+            None => {
+                rest.push_str(line);
+                rest.push('\n');
+            }
+        }
+    }
+    for (heading, events) in lists {
+        rest.push_str(&format!("{heading}\n{}\n", events.join("\n")));
+    }
+    rest
+}
+
 /// The lines in which two texts differ, each with the section that it is in.
 pub fn difference(expected: &str, found: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
@@ -593,6 +620,17 @@ mod tests {
             "metadata": {"name": format!("e{number}")}, "type": kind, "reason": reason, "message": message,
             "involvedObject": {"kind": "Rollout", "name": "web"},
         })
+    }
+
+    #[test]
+    fn when_an_event_comes_means_nothing_but_its_order_does() {
+        let trace =
+            |first: &str, second: &str| format!("- a\n    x\n  events\n{first}  = A\n\n- b\n  events\n{second}  = B\n");
+        let (one, two) = ("    One: 1\n", "    Two: 2\n");
+        let in_time = with_events_apart(&trace(&format!("{one}{two}"), ""));
+        assert_eq!(in_time, with_events_apart(&trace(one, two)));
+        assert_ne!(in_time, with_events_apart(&trace(two, one)));
+        assert_ne!(in_time, with_events_apart(&trace(one, "")));
     }
 
     #[test]
