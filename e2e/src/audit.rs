@@ -29,7 +29,7 @@ pub struct AuditEvent {
     pub user: AuditUser,
     pub object_ref: Option<AuditObject>,
     pub response_status: Option<AuditStatus>,
-    /// What was sent, for routes and Ingresses only.
+    /// What was sent, for routes, Ingresses and the status of our own kinds only.
     pub request_object: Option<Value>,
     /// When the request came in.
     pub request_received_timestamp: Timestamp,
@@ -112,9 +112,37 @@ impl AuditEvent {
         let separator = if object.subresource.is_empty() { "" } else { "/" };
         format!("{} {}{separator}{}", self.verb, object.resource, object.subresource)
     }
+
+    /// Whether it was carried out, on such an object.
+    pub fn is(&self, user: &str, resource: &str, namespace: &str) -> bool {
+        let done = self.response_status.as_ref().is_some_and(|status| status.code < 300);
+        let object = self.object_ref.as_ref();
+        let fits = object.is_some_and(|object| object.resource == resource && object.namespace == namespace);
+        done && fits && self.user.username == user
+    }
+
+    /// The phase that it writes into a status.
+    pub fn phase(&self) -> Option<&str> {
+        self.request_object.as_ref()?["status"]["phase"].as_str()
+    }
+
+    /// The weight that it gives to a Service: in an HTTPRoute by a JSON patch, in a canary Ingress by its annotation.
+    pub fn weight(&self, service: &str) -> Option<i64> {
+        let body = self.request_object.as_ref()?;
+        if let Some(operations) = body.as_array() {
+            let named = |operation: &&Value| operation["op"] == "test" && operation["value"] == service;
+            let path = operations.iter().find(named)?["path"].as_str()?.strip_suffix("/name")?;
+            let weight = format!("{path}/weight");
+            let set = |operation: &&Value| operation["op"] != "test" && operation["path"] == *weight;
+            return operations.iter().find(set)?["value"].as_i64();
+        }
+        let annotations = body["metadata"]["annotations"].as_object()?;
+        annotations.iter().find(|(key, _)| key.ends_with("/canary-weight"))?.1.as_str()?.parse().ok()
+    }
 }
 
-/// An audit policy that logs the writes of `users`, with their bodies where they move traffic, and their reads if wanted.
+/// An audit policy that logs the writes of `users`, with their bodies where they move traffic or say how an
+/// update stands, and their reads if wanted.
 pub(crate) fn policy(users: &[&str], reads: bool) -> Value {
     let verbs = ["create", "update", "patch", "delete", "deletecollection"];
     let mut metadata = verbs.to_vec();
@@ -134,10 +162,40 @@ pub(crate) fn policy(users: &[&str], reads: bool) -> Value {
                 "resources": [
                     {"group": "gateway.networking.k8s.io"},
                     {"group": "networking.k8s.io", "resources": ["ingresses"]},
+                    {"group": "argoproj.io", "resources": ["rollouts/status", "analysisruns", "analysisruns/status"]},
                 ],
             },
             {"level": "Metadata", "users": users, "verbs": metadata},
             {"level": "None"},
         ],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(body: Value) -> Option<i64> {
+        let event = json!({
+            "verb": "patch", "user": {"username": "u"}, "requestObject": body,
+            "requestReceivedTimestamp": "2026-01-01T00:00:00Z", "stageTimestamp": "2026-01-01T00:00:00Z",
+        });
+        serde_json::from_value::<AuditEvent>(event).unwrap().weight("web-canary")
+    }
+
+    #[test]
+    fn weights_are_read_from_patches() {
+        let backend = |index: usize, name: &str, weight: i64| {
+            let path = format!("/spec/rules/0/backendRefs/{index}");
+            [
+                json!({"op": "test", "path": format!("{path}/name"), "value": name}),
+                json!({"op": "add", "path": format!("{path}/weight"), "value": weight}),
+            ]
+        };
+        let route = [backend(0, "web-stable", 80), backend(1, "web-canary", 20)].concat();
+        assert_eq!(weight(json!(route)), Some(20));
+        let ingress = json!({"metadata": {"annotations": {"nginx.ingress.kubernetes.io/canary-weight": "0"}}});
+        assert_eq!(weight(ingress), Some(0));
+        assert_eq!(weight(json!({"status": {"phase": "Degraded"}})), None);
+    }
 }

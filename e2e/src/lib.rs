@@ -11,6 +11,8 @@
 //! controller  `tidegate controller` as a child process that can be killed and started again
 //! scenario    stories that run here and on the sandbox, and leave the same trace
 //! load        a steady load of requests, and what became of each
+//! shop        an application whose releases the demo and the disruptions watch
+//! disruption  releases in which the controller is killed, or what they need is taken away
 //! ```
 //!
 //! What it runs is installed by `e2e/tools/install`; see [`tools`].
@@ -21,6 +23,7 @@ pub mod chart;
 pub mod cluster;
 pub mod commands;
 pub mod controller;
+pub mod disruption;
 pub mod environment;
 pub mod gateway;
 pub mod http;
@@ -32,6 +35,7 @@ pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod scenario;
+pub mod shop;
 pub mod suite;
 pub mod tools;
 pub mod wait;

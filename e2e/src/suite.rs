@@ -57,7 +57,11 @@ pub fn main(options: EnvironmentOptions, tests: &[Test]) -> ExitCode {
     }
 }
 
-async fn run(folder: &Path, options: EnvironmentOptions, tests: &[&Test]) -> Result<()> {
+/// Runs tests on one environment, inside the namespaces.
+///
+/// # Errors
+/// The environment does not start, or a test failed.
+pub async fn run(folder: &Path, options: EnvironmentOptions, tests: &[&Test]) -> Result<()> {
     let mut environment = Environment::start(folder, options).await?;
     let mut failed = 0;
     for (name, test) in tests {

@@ -1,6 +1,9 @@
 //! The commands, one file each.
 
 mod scenarios;
+mod bench;
+mod demo;
+mod kill;
 mod smoke;
 mod test;
 mod up;
@@ -18,6 +21,12 @@ pub enum Command {
     Scenarios(scenarios::Scenarios),
     /// Runs everything that is tested on the real control plane
     Test(test::Test),
+    /// Watches a good release go out and a bad one roll itself back, under real requests
+    Demo(demo::Demo),
+    /// Measures memory, CPU, API writes and latencies of the controller
+    Bench(bench::Bench),
+    /// Kills the controller in the middle of releases, and takes away what they need
+    Kill(kill::Kill),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
     /// Starts everything and runs a command in it, with KUBECONFIG set
@@ -50,6 +59,9 @@ impl Command {
         match self {
             Self::Scenarios(command) => command.run(&folder).await,
             Self::Test(command) => command.run(&folder).await,
+            Self::Demo(command) => command.run(&folder).await,
+            Self::Bench(command) => command.run(&folder).await,
+            Self::Kill(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
             Self::Up(command) => command.run(&folder).await,
         }

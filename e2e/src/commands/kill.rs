@@ -1,0 +1,44 @@
+//! `kill`: releases in which the controller is killed, or what they need is taken away.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::disruption;
+use crate::environment::{Environment, EnvironmentOptions};
+use crate::suite;
+
+#[derive(Debug, clap::Args)]
+pub struct Kill {
+    /// Only kill the controller, at the moments of this seed; may be given several times
+    #[arg(long)]
+    seed: Vec<u64>,
+    /// Only the tests whose names contain one of these words
+    words: Vec<String>,
+}
+
+impl Kill {
+    pub async fn run(self, folder: &Path) -> Result<()> {
+        if self.seed.is_empty() {
+            let is_chosen = |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
+            let tests: Vec<_> = disruption::suite().iter().filter(|(name, _)| is_chosen(name)).collect();
+            return suite::run(folder, EnvironmentOptions::full(), &tests).await;
+        }
+        let mut outcome = Ok(());
+        for seed in self.seed {
+            // The shops of one run are in the way of the next.
+            let folder = folder.join(seed.to_string());
+            let mut environment = Environment::start(&folder, EnvironmentOptions::full()).await?;
+            let ended = disruption::killed(&mut environment, seed).await;
+            environment.stop().await;
+            match ended {
+                Ok(()) => println!("seed {seed} ... ok"),
+                Err(error) => {
+                    println!("seed {seed} ... FAILED\n{error:?}");
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome
+    }
+}
