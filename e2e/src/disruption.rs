@@ -22,13 +22,16 @@ use crate::suite::Test;
 use crate::wait::until;
 
 /// How long a release, or what is to be seen of it, may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The moments of the kills in the suite.
 const SEED: u64 = 1;
 /// Shops whose releases go out at the same time, each a little after the one before, so that one kill hits several moments.
-const SHOPS: usize = 3;
+const SHOPS: usize = 4;
 /// A run in which the controller was killed less often says too little.
 const FEWEST_KILLS: u32 = 8;
+
+/// Longer than Traefik waits before it takes up a change, and shorter than the default, so that the test does not take long.
+const PROPAGATION: Duration = Duration::from_secs(3);
 
 const FIRST: &str = "blue";
 const GOOD: &str = "green";
@@ -59,7 +62,7 @@ pub async fn killed(environment: &mut Environment, seed: u64) -> Result<()> {
     let names: Vec<String> = (0..SHOPS).map(|number| format!("killed-{number}")).collect();
     let shops = try_join_all(names.iter().map(|name| open(environment, name))).await?;
     let stories = join_all(shops.iter().enumerate().map(async |(number, shop)| {
-        sleep(Duration::from_millis(1_700) * u32::try_from(number).unwrap_or(0)).await;
+        sleep(Duration::from_secs(3) * u32::try_from(number).unwrap_or(0)).await;
         releases(environment, shop).await.with_context(|| shop.options.namespace.clone())
     }));
     let mut kills = 0;
@@ -67,14 +70,10 @@ pub async fn killed(environment: &mut Environment, seed: u64) -> Result<()> {
         stories = stories => stories,
         error = kill_again_and_again(environment, &mut controller, seed, &mut kills) => return error,
     };
-    let log = controller.log()?;
     controller.kill().await;
     for story in stories {
-        let story = story.with_context(|| format!("the controller's log:\n{log}"))?;
-        ensure!(
-            story == expected,
-            "ended differently after {kills} kills:\n{story:#?}\nundisturbed:\n{expected:#?}\n{log}"
-        );
+        let story = story?;
+        ensure!(story == expected, "ended differently after {kills} kills:\n{story:#?}\nundisturbed:\n{expected:#?}");
     }
     println!(
         "     {kills} kills (seed {seed}) in {SHOPS} shops with a good and a bad release each; all ended as undisturbed"
@@ -97,15 +96,16 @@ async fn kill_again_and_again(
             // Between two writes of one plan.
             after_writes(&audit, random.usize(1..8)).await?;
         } else {
-            sleep(Duration::from_millis(random.u64(100..4_000))).await;
+            sleep(Duration::from_millis(random.u64(0..2_000))).await;
         }
         ensure!(controller.is_running(), "the controller has ended by itself:\n{}", controller.log()?);
         controller.kill().await;
         *kills += 1;
         sleep(Duration::from_millis(random.u64(0..1_000))).await;
         controller.restart()?;
-        // Listing takes a moment; whoever is killed before it decides anything proves nothing.
-        sleep(Duration::from_millis(random.u64(300..1_500))).await;
+        // After a restart nobody knows for how long the gateway has been following, so that what depends on it waits for the
+        // propagation delay anew. Killed more often than that, nothing would ever go on.
+        sleep(PROPAGATION + Duration::from_millis(random.u64(0..1_000))).await;
     }
 }
 
@@ -113,7 +113,7 @@ async fn kill_again_and_again(
 async fn after_writes(audit: &Audit, count: usize) -> Result<()> {
     let (mark, began) = (audit.mark(), Instant::now());
     let mut seen = mark;
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(2) {
         let end = audit.mark();
         if end != seen {
             seen = end;
@@ -141,7 +141,7 @@ async fn releases(environment: &Environment, shop: &Shop) -> Result<Ends> {
         })
         .await?;
     let good = (comparable(good), shop.inventory().await?);
-    shop.release(BAD, 0.2).await?;
+    shop.release(BAD, 0.5).await?;
     let bad = shop
         .wait("the bad release is rolled back", PATIENCE, |state| {
             state.phase == "Degraded" && state.current == BAD && none_left(state, BAD)
@@ -244,7 +244,8 @@ async fn missing_service(environment: &mut Environment) -> Result<()> {
 
 async fn start(environment: &Environment) -> Result<Controller> {
     chart::install(&environment.client).await?;
-    let arguments = ["--metricsPort=0", "--healthzPort=0", "--leader-elect=false"];
+    let delay = format!("--propagation-delay-seconds={}", PROPAGATION.as_secs());
+    let arguments = ["--metricsPort=0", "--healthzPort=0", "--leader-elect=false", &delay];
     Controller::start(&environment.cluster, &environment.folder, CONTROLLER, &arguments)
 }
 
@@ -259,10 +260,10 @@ async fn open(environment: &Environment, namespace: &str) -> Result<Shop> {
     let options = ShopOptions {
         namespace: namespace.to_owned(),
         replicas: 3,
-        pause: 2,
+        pause: 5,
         scale_down_delay: 3,
         interval: 1,
-        initial_delay: 4,
+        initial_delay: 2,
         ..ShopOptions::default()
     };
     Shop::open(environment, options, FIRST).await

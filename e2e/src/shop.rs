@@ -318,12 +318,11 @@ impl Shop {
         })
     }
 
-    /// The share of the canary Service's requests in the last four seconds that failed. Without requests there is no
-    /// answer, which is an error and not a success.
+    /// The share of the canary Service's requests in the last four seconds that failed; none failed where there were none.
     pub fn query(&self) -> String {
         let label = Gateway::service_label(&self.options.namespace, CANARY, PORT);
         let rate = |more: &str| format!("sum(rate(traefik_service_requests_total{{service=\"{label}\"{more}}}[4s]))");
-        format!("({} or vector(0)) / {}", rate(",code=~\"5..\""), rate(""))
+        format!("({} or vector(0)) / ({} > 0 or vector(1))", rate(",code=~\"5..\""), rate(""))
     }
 
     fn route(&self) -> Value {
