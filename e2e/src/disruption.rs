@@ -243,7 +243,7 @@ async fn missing_service(environment: &mut Environment) -> Result<()> {
 }
 
 async fn start(environment: &Environment) -> Result<Controller> {
-    chart::install(&environment.client).await?;
+    chart::install(&environment.tools, &environment.client).await?;
     let delay = format!("--propagation-delay-seconds={}", PROPAGATION.as_secs());
     let arguments = ["--metricsPort=0", "--healthzPort=0", "--leader-elect=false", &delay];
     Controller::start(&environment.cluster, &environment.folder, CONTROLLER, &arguments)

@@ -125,7 +125,7 @@ fn print(figures: &[Figure]) {
 
 /// The controller of the chart, under the chart's permissions, with its default settings.
 async fn start(environment: &Environment) -> Result<Controller> {
-    chart::install(&environment.client).await?;
+    chart::install(&environment.tools, &environment.client).await?;
     let arguments = ["--metricsPort=0", "--healthzPort=0", "--namespace=tidegate"];
     Controller::start(&environment.cluster, &environment.folder, CONTROLLER, &arguments)
 }

@@ -51,7 +51,7 @@ impl Demo {
         let started = Instant::now();
         view.say("Starting etcd, kube-apiserver, kube-controller-manager, Traefik and Prometheus …");
         let environment = Environment::start(folder, EnvironmentOptions::full()).await?;
-        chart::install(&environment.client).await?;
+        chart::install(&environment.tools, &environment.client).await?;
         let controller = Controller::start(&environment.cluster, folder, CONTROLLER, ARGUMENTS)?;
         let options = ShopOptions { replicas: self.replicas, pause: self.pause, ..ShopOptions::default() };
         let shop = Shop::open(&environment, options, FIRST).await?;
