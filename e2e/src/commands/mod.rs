@@ -1,9 +1,9 @@
 //! The commands, one file each.
 
-mod scenarios;
 mod bench;
 mod demo;
 mod kill;
+mod scenarios;
 mod smoke;
 mod test;
 mod up;

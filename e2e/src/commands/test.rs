@@ -1,4 +1,5 @@
-//! `test`: everything that is tested on the real control plane: the CRDs, the chart's rights, the scenarios.
+//! `test`: everything that is tested on the real control plane: the CRDs, the chart's rights, the scenarios, and
+//! what happens when things break in the middle of a release.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +21,9 @@ use crate::audit::{AuditEvent, Mark};
 use crate::chart::{self, RELEASE};
 use crate::cluster::{ADMIN, CONTROLLER, ClusterOptions};
 use crate::controller::Controller;
+use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
+use crate::suite;
 use crate::tools::{Part, Tools};
 
 /// What the namespaces of the tests of rights begin with.
@@ -58,6 +61,9 @@ impl Test {
         tally.passed += scenarios.passed;
         tally.failed += scenarios.failed;
         tally.test("the_charts_rights_are_enough", nothing_denied(&audit.since(mark)?));
+        let disruptions: Vec<_> = disruption::suite().iter().collect();
+        let disrupted = suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &disruptions).await;
+        tally.test("releases_end_well_though_they_are_disrupted", disrupted);
         println!("{tally}");
         ensure!(tally.failed == 0, "{} tests failed", tally.failed);
         Ok(())
