@@ -159,7 +159,7 @@ impl Term {
             }
             Self::Ingress { name, weight } => {
                 let annotations = &state.object(Kind::Ingress, name)["metadata"]["annotations"];
-                annotations["nginx.ingress.kubernetes.io/canary-weight"] == weight.to_string()
+                annotations["nginx.ingress.kubernetes.io/canary-weight"].as_str() == Some(weight.to_string().as_str())
             }
             Self::Pods { revision, count, there } => state.replica_set(*revision).is_some_and(|set| {
                 let number = |field: &Value| field.as_i64().unwrap_or(0) == *count;

@@ -110,7 +110,7 @@ impl Action {
     pub fn parse(text: &str, block: &str) -> Result<Self> {
         let words = &mut Words::new(text);
         let action = match words.word("a verb")? {
-            "apply" => Self::Apply(match words.next() {
+            "apply" => Self::Apply(match words.optional() {
                 Some(file) => read_manifest(file)?,
                 None => block.to_owned(),
             }),

@@ -17,7 +17,7 @@ impl<'a> Words<'a> {
     }
 
     /// The next word, if there is one.
-    pub fn next(&mut self) -> Option<&'a str> {
+    pub fn optional(&mut self) -> Option<&'a str> {
         if self.rest.is_empty() {
             return None;
         }
@@ -32,7 +32,7 @@ impl<'a> Words<'a> {
     /// # Errors
     /// There is none; `what` says what it should have been.
     pub fn word(&mut self, what: &str) -> Result<&'a str> {
-        self.next().with_context(|| format!("{what} is missing"))
+        self.optional().with_context(|| format!("{what} is missing"))
     }
 
     /// Takes these words if they come next.
