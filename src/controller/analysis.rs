@@ -67,6 +67,11 @@ impl Measurements {
         }
     }
 
+    /// Puts back what has been measured.
+    fn keep(&self, run: &ObjectRef, measured: Measured) {
+        self.map().insert(run.clone(), Measurement::Done(Box::new(measured)));
+    }
+
     fn under_way(&self, run: &ObjectRef) -> bool {
         matches!(self.map().get(run), Some(Measurement::UnderWay(_)))
     }
@@ -118,9 +123,14 @@ pub async fn run(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
                 (world, Vec::new())
             }
         };
-        let plan = machine::conclude(&world, outcomes);
+        let plan = machine::conclude(&world, outcomes.clone());
         let subject = subject(object, &run);
-        match pass.settle(subject, &run.status.clone().unwrap_or_default(), plan).await {
+        let settled = pass.settle(subject, &run.status.clone().unwrap_or_default(), plan).await;
+        if !outcomes.is_empty() && !matches!(settled, Settled::Finished(Next::Idle | Next::At(_) | Next::Wait(_))) {
+            // What was measured is not measured again because it could not be written.
+            shell.measurements.keep(object, Measured { world, outcomes });
+        }
+        match settled {
             Settled::Again => {}
             Settled::Finished(next) => break next,
         }

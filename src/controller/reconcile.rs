@@ -43,6 +43,8 @@ pub struct Pass<'a> {
     /// Actions that failed in this pass.
     blocked: Vec<Failure>,
     attempts: u32,
+    /// Whether what is missing has been looked for past the watches.
+    confirmed: bool,
 }
 
 /// What follows from having carried a plan out.
@@ -59,6 +61,7 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         if let Err(next) = pass.freshen().await {
             break next;
         }
+        pass.confirm_absence().await;
         let failures = pass.memory.failures.clone();
         let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
         let world = match view {
@@ -104,7 +107,7 @@ fn ended(old: &RolloutStatus, new: &RolloutStatus) -> bool {
 impl<'a> Pass<'a> {
     pub fn begin(shell: &'a Shell, object: &'a ObjectRef) -> Self {
         let memory = shell.memories().remove(object).unwrap_or_default();
-        Self { shell, object, memory, blocked: Vec::new(), attempts: 0 }
+        Self { shell, object, memory, blocked: Vec::new(), attempts: 0, confirmed: false }
     }
 
     pub fn end(self, next: Next) -> Next {
@@ -135,6 +138,27 @@ impl<'a> Pass<'a> {
         self.shell.telemetry.stale_waits.inc();
         debug!(object = %self.object, unseen = early.len(), "a write of ours has not been seen yet");
         Err(Next::Wait(first + limit))
+    }
+
+    /// Looks, once in a pass, whether what the object refers to and no watch has shown is really not there: that it is
+    /// missing makes a Rollout invalid, and a watch may lag behind the one that showed the Rollout.
+    async fn confirm_absence(&mut self) {
+        if std::mem::replace(&mut self.confirmed, true) {
+            return;
+        }
+        let absent: Vec<ObjectRef> = {
+            let index = self.shell.index();
+            let referred = index.references(self.object).into_iter().flat_map(|references| &references.objects);
+            let is_absent = |object: &&ObjectRef| {
+                index.knowledge(object.resource) == Knowledge::Synced && index.entry_of(object).is_none()
+            };
+            referred.filter(is_absent).cloned().collect()
+        };
+        for object in absent {
+            if let Err(error) = self.reread(&object).await {
+                debug!(object = %self.object, absent = %object, %error, "cannot confirm that it is not there");
+            }
+        }
     }
 
     /// Reads an object past the watch.

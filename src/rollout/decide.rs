@@ -199,9 +199,10 @@ fn abort(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts) {
 
 /// Tells that a pause has begun or ended. An abort ends pauses too, but resumes nothing.
 fn tell_pauses(observed: &RolloutStatus, draft: &mut Draft<'_>) {
-    let was_paused = !observed.pause_conditions.is_empty();
+    // A user promotes by taking the conditions away: then only the mark that we had paused is left.
+    let was_paused = !observed.pause_conditions.is_empty() || observed.controller_pause;
     match draft.status.pause_conditions.first() {
-        Some(condition) if !was_paused => {
+        Some(condition) if observed.pause_conditions.is_empty() => {
             let reason = condition.reason.clone();
             draft.event(events::paused(&reason));
         }

@@ -79,6 +79,8 @@ struct Story {
 async fn tell(stage: &Stage, mut view: View) -> anyhow::Result<Story> {
     view.say("A cluster in memory: 10 pods of v1 behind ingress-nginx, 200 requests a second, Prometheus watching.");
     play(stage, &mut view, Stage::is_healthy).await.context("the first version did not get ready")?;
+    // The gateway follows the endpoints a moment after the pods are ready.
+    calm(stage, &mut view).await;
     stage.send(RATE);
     calm(stage, &mut view).await;
 
