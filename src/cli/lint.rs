@@ -24,10 +24,11 @@ pub struct Lint {
 
 /// What was found.
 #[derive(Debug, Default)]
-struct Report {
-    checked: usize,
-    errors: Vec<String>,
-    warnings: Vec<String>,
+pub struct Report {
+    /// Objects of our kinds.
+    pub checked: usize,
+    pub errors: Vec<String>,
+    pub warnings: Vec<String>,
     /// The templates among the objects.
     templates: Templates,
 }
@@ -54,7 +55,8 @@ impl Lint {
 
 type Check = fn(&Object, &mut Report);
 
-fn check(objects: &[Object]) -> Report {
+/// Checks the objects that are of our kinds, and leaves the others alone.
+pub fn check(objects: &[Object]) -> Report {
     let mut report = Report { templates: templates(objects), ..Report::default() };
     for object in objects {
         let checks: [(&str, Check); 5] = [

@@ -7,7 +7,7 @@ mod crds;
 mod demo;
 mod get;
 mod in_process;
-mod lint;
+pub mod lint;
 pub mod manifest;
 mod pause;
 mod phase;
@@ -20,7 +20,7 @@ mod undo;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// Progressive delivery for Kubernetes: releases in small, observed, reversible steps.
 #[derive(Debug, Parser)]
@@ -63,6 +63,11 @@ commands! {
     Sandbox(sandbox::Sandbox),
     Status(status::Status),
     Undo(undo::Undo),
+}
+
+/// The definition of the command line: what the manual's commands and its list of flags are checked against.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and runs the command. Also serves as the kubectl plugin `kubectl tidegate` when the binary is
