@@ -199,8 +199,9 @@ fn abort(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts) {
 
 /// Tells that a pause has begun or ended. An abort ends pauses too, but resumes nothing.
 fn tell_pauses(observed: &RolloutStatus, draft: &mut Draft<'_>) {
-    // A user promotes by taking the conditions away: then only the mark that we had paused is left.
-    let was_paused = !observed.pause_conditions.is_empty() || observed.controller_pause;
+    // A user promotes by taking the conditions away: then only the mark that we had paused is left to go.
+    let promoted = observed.controller_pause && !draft.status.controller_pause;
+    let was_paused = !observed.pause_conditions.is_empty() || promoted;
     match draft.status.pause_conditions.first() {
         Some(condition) if observed.pause_conditions.is_empty() => {
             let reason = condition.reason.clone();

@@ -128,14 +128,14 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
     if edited {
         return;
     }
+    let known = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
     let mut lagging = false;
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {
             Ok(ObservedSplit { applied: Applied::Yes, .. }) => continue,
             Ok(ObservedSplit { applied: Applied::Pending { why }, .. }) => why.clone(),
             Ok(ObservedSplit { applied: Applied::Refused { why }, .. }) => {
-                // Once it stands in the message it has been told.
-                if !draft.status.message.contains(why) {
+                if !known {
                     draft.event(events::routing_failed(why));
                 }
                 why.clone()
