@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Returns memory to the system after the peaks of a relist, which the system's allocator keeps.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // One TLS implementation for everything; it fails only if one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -62,7 +62,7 @@ pub async fn killed(environment: &mut Environment, seed: u64) -> Result<()> {
     let names: Vec<String> = (0..SHOPS).map(|number| format!("killed-{number}")).collect();
     let shops = try_join_all(names.iter().map(|name| open(environment, name))).await?;
     let stories = join_all(shops.iter().enumerate().map(async |(number, shop)| {
-        sleep(Duration::from_secs(3) * u32::try_from(number).unwrap_or(0)).await;
+        sleep(Duration::from_secs(5) * u32::try_from(number).unwrap_or(0)).await;
         releases(environment, shop).await.with_context(|| shop.options.namespace.clone())
     }));
     let mut kills = 0;
