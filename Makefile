@@ -15,9 +15,11 @@ demo-cluster: ## The same on a real API server, a real gateway and a real Promet
 	@$(CARGO) build --quiet --release --workspace
 	@target/release/tidegate-e2e demo
 
+# The tools come first: the tests of the harness use them as well.
 test: ## Everything that can run here
+	@if command -v go >/dev/null; then e2e/tools/install; fi
 	$(CARGO) test --workspace
-	@if command -v go >/dev/null; then e2e/tools/install && $(CARGO) build --workspace && target/debug/tidegate-e2e test; \
+	@if command -v go >/dev/null; then $(CARGO) build --workspace && target/debug/tidegate-e2e test; \
 	else echo "NOT RUN: the scenarios on a real control plane need Go, which is not installed"; fi
 
 bench: ## Memory, CPU, API writes and latencies on the real control plane
