@@ -68,11 +68,6 @@ pub fn job_spec(_: &mut SchemaGenerator) -> Schema {
     Schema::try_from(super::pod_template::job_spec_schema()).unwrap_or_default()
 }
 
-/// The schema of a map of values of any shape.
-pub fn open_map(generator: &mut SchemaGenerator) -> Schema {
-    open_object(generator)
-}
-
 /// Free-form JSON that only its consumer understands.
 pub type Raw = Value;
 

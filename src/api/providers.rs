@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use super::common::{Metadata, Raw, is_false, job_spec, open_map, open_value};
+use super::common::{Metadata, Raw, is_false, job_spec, open_object, open_value};
 
 /// Who is asked: exactly one of the fields.
 #[skip_serializing_none]
@@ -25,7 +25,7 @@ pub struct MetricProvider {
     pub influxdb: Option<Influxdb>,
     pub skywalking: Option<SkyWalking>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "open_map")]
+    #[schemars(schema_with = "open_object")]
     pub plugin: BTreeMap<String, Raw>,
 }
 

@@ -3,12 +3,15 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use serde_with::skip_serializing_none;
 
 use super::blue_green::BlueGreenStrategy;
 use super::canary::CanaryStrategy;
 use super::common::{LabelSelector, Time, WorkloadRef, is_false, is_zero};
+use super::names;
 use super::pod_template::PodTemplate;
+use super::resource::ROLLOUT;
 pub use super::rollout_status::RolloutStatus;
 
 /// What a user wants of a workload, and how a new version reaches production.
@@ -97,5 +100,19 @@ impl RolloutSpec {
     /// Old ReplicaSets to keep, with the default of 10.
     pub fn revision_history_limit(&self) -> i32 {
         self.revision_history_limit.unwrap_or(10)
+    }
+}
+
+impl Rollout {
+    /// The owner reference that makes the Rollout the controller of an object.
+    pub fn owner_reference(&self) -> Value {
+        json!({
+            "apiVersion": names::API_VERSION,
+            "kind": ROLLOUT.kind,
+            "name": self.metadata.name,
+            "uid": self.metadata.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        })
     }
 }

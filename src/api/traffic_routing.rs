@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use super::common::{LabelSelector, Raw, is_false, open_map};
+use super::common::{LabelSelector, Raw, is_false, open_object};
 
 /// The routers of a Rollout. Several can be set: each gets the same weight, in the order of [`crate::traffic`].
 #[skip_serializing_none]
@@ -25,7 +25,7 @@ pub struct TrafficRouting {
     pub apisix: Option<Apisix>,
     /// Settings of router plugins by the plugin's name. `argoproj-labs/gatewayAPI` is built in.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "open_map")]
+    #[schemars(schema_with = "open_object")]
     pub plugins: BTreeMap<String, Raw>,
     /// What counts as all of the traffic; 100 when absent.
     pub max_traffic_weight: Option<i32>,

@@ -12,6 +12,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
+use crate::analysis::metric::ProviderKind;
 use crate::api::Rollout;
 use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
 use crate::api::providers::MetricProvider;
@@ -386,35 +387,7 @@ fn run_phase(run: &AnalysisRun) -> &'static str {
 }
 
 fn provider(provider: &MetricProvider) -> &'static str {
-    let MetricProvider {
-        prometheus,
-        kayenta,
-        web,
-        datadog,
-        wavefront,
-        new_relic,
-        job,
-        cloud_watch,
-        graphite,
-        influxdb,
-        skywalking,
-        plugin,
-    } = provider;
-    let names = [
-        (prometheus.is_some(), "Prometheus"),
-        (kayenta.is_some(), "Kayenta"),
-        (web.is_some(), "Web"),
-        (datadog.is_some(), "Datadog"),
-        (wavefront.is_some(), "Wavefront"),
-        (new_relic.is_some(), "NewRelic"),
-        (job.is_some(), "Job"),
-        (cloud_watch.is_some(), "CloudWatch"),
-        (graphite.is_some(), "Graphite"),
-        (influxdb.is_some(), "Influxdb"),
-        (skywalking.is_some(), "SkyWalking"),
-        (!plugin.is_empty(), "Plugin"),
-    ];
-    names.into_iter().find(|(there, _)| *there).map_or("Unknown Provider", |(_, name)| name)
+    ProviderKind::of(provider).first().map_or("Unknown Provider", |kind| kind.type_name())
 }
 
 // All names, labels and buckets are constants of this file, each registered once in its registry: none of these can fail.

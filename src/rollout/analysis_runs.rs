@@ -15,7 +15,7 @@ use crate::api::rollout_status::RunStatusRef;
 use crate::api::steps::RolloutAnalysis;
 use crate::plan::{Action, Basis, FailedAction};
 
-use super::draft::{Draft, owner_reference};
+use super::draft::Draft;
 use super::scene::Scene;
 use super::{events, pauses, replicas};
 
@@ -240,7 +240,7 @@ fn body(
             "namespace": scene.namespace(),
             "labels": labels,
             "annotations": annotations,
-            "ownerReferences": [owner_reference(scene.world)],
+            "ownerReferences": [scene.world.rollout.owner_reference()],
         },
         "spec": spec,
     })

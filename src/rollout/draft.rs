@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::api::names;
 use crate::api::resource::{ObjectRef, REPLICA_SET};
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, Basis, Event, FailedAction, Failure, Plan};
@@ -112,18 +111,6 @@ impl<'a> Draft<'a> {
         };
         Plan { actions: self.actions, status: self.status, events: self.events, wake: self.wake, reason }
     }
-}
-
-/// The owner reference that makes the Rollout the controller of an object.
-pub(super) fn owner_reference(world: &World) -> Value {
-    json!({
-        "apiVersion": names::API_VERSION,
-        "kind": "Rollout",
-        "name": world.rollout.metadata.name,
-        "uid": world.rollout.metadata.uid,
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
 }
 
 /// So many seconds after an instant; the end of time if that is later.

@@ -153,7 +153,7 @@ fn has_pods_of(replica_set: &ReplicaSet, template: &PodTemplate) -> bool {
 /// The writes that take orphans in and let strangers go.
 pub fn claim(world: &World, revisions: &Revisions<'_>) -> Vec<Action> {
     let adopt = revisions.adopt.iter().map(|one| {
-        let patch = json!({ "metadata": { "ownerReferences": [owner_reference(&world.rollout)] } });
+        let patch = json!({ "metadata": { "ownerReferences": [world.rollout.owner_reference()] } });
         (one, patch, "adopted")
     });
     let release = revisions.release.iter().map(|one| {
@@ -202,7 +202,7 @@ pub fn create(world: &World, revisions: &Revisions<'_>, desired: Desired<'_>) ->
             "namespace": rollout.namespace(),
             "labels": labels,
             "annotations": annotations,
-            "ownerReferences": [owner_reference(rollout)],
+            "ownerReferences": [rollout.owner_reference()],
         },
         "spec": {
             "replicas": 0,
@@ -402,17 +402,6 @@ fn refreshed_affinity(rollout: &Rollout, new: &ReplicaSet) -> Option<Value> {
         }
     }
     changed.then_some(affinity)
-}
-
-fn owner_reference(rollout: &Rollout) -> Value {
-    json!({
-        "apiVersion": names::API_VERSION,
-        "kind": ROLLOUT.kind,
-        "name": rollout.name_any(),
-        "uid": rollout.uid(),
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
 }
 
 fn new_name(rollout: &Rollout, hash: &str) -> String {

@@ -13,10 +13,9 @@ use serde_json::{Map, Value, json};
 use super::{Context, Needs, ObservedSplit, Router, RouterError, Split, basis};
 use crate::api::Rollout;
 use crate::api::common::LabelSelector;
-use crate::api::names;
 use crate::api::resource::{INGRESS, ObjectRef};
 use crate::api::traffic_routing::Nginx;
-use crate::plan::{Action, Event};
+use crate::plan::Action;
 
 const DEFAULT_PREFIX: &str = "nginx.ingress.kubernetes.io";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -192,7 +191,7 @@ fn edit(context: &Context<'_>, pair: &Pair<'_>, wanted: &Split) -> Result<Option
                 "name": pair.companion_reference.name,
                 "namespace": pair.companion_reference.namespace,
                 "annotations": annotations,
-                "ownerReferences": [owner_reference(context.rollout)],
+                "ownerReferences": [context.rollout.owner_reference()],
             },
             "spec": spec,
         });
@@ -291,33 +290,6 @@ fn canary_rules(ingress: &Value, context: &Context<'_>) -> Vec<Value> {
 fn controller(object: &Value) -> Option<&str> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
     owners.iter().find(|owner| owner["controller"] == true)?["uid"].as_str()
-}
-
-fn owner_reference(rollout: &Rollout) -> Value {
-    json!({
-        "apiVersion": names::API_VERSION,
-        "kind": "Rollout",
-        "name": rollout.metadata.name,
-        "uid": rollout.metadata.uid,
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
-}
-
-/// The events that Argo Rollouts sends for a write to a companion.
-pub fn event(action: &Action, weight: i32) -> Option<Event> {
-    let name = &action.object().name;
-    match action {
-        Action::Create { .. } => {
-            let message = format!("Creating canary ingress `{name}` with weight `{weight}`");
-            Some(Event::normal("CreatingCanaryIngress", message))
-        }
-        Action::MergePatch { .. } => {
-            let message = format!("Updating Ingress `{name}` to desiredWeight '{weight}'");
-            Some(Event::normal("PatchingCanaryIngress", message))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::defaults::defaulted;
 use super::go_json::{self, Style};
-use super::{Ignoring, POD_TEMPLATE_HASH_LABEL, PodTemplate};
+use super::{Ignoring, PodTemplate};
+use crate::api::names::POD_TEMPLATE_HASH;
 
 const AFFINITY_RULES: [&str; 2] =
     ["requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"];
@@ -24,7 +25,7 @@ pub fn semantically_equal(desired: &PodTemplate, existing: &PodTemplate, ignorin
 fn comparable(template: &PodTemplate) -> Vec<u8> {
     // The existing template has the defaults of the server that stored it, which may be older or newer than ours: to
     // both sides the same ones are added.
-    let mut template = defaulted(template.without_label(POD_TEMPLATE_HASH_LABEL).as_value());
+    let mut template = defaulted(template.without_label(POD_TEMPLATE_HASH).as_value());
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
         // An alias that the API server fills in.
         spec.remove("serviceAccount");
@@ -58,7 +59,7 @@ fn remove_injected_affinity(spec: &mut Map<String, Value>) {
 
 fn is_injected(term: &Value) -> bool {
     let expressions = term.pointer("/labelSelector/matchExpressions").and_then(Value::as_array);
-    expressions.into_iter().flatten().any(|expression| expression["key"] == POD_TEMPLATE_HASH_LABEL)
+    expressions.into_iter().flatten().any(|expression| expression["key"] == POD_TEMPLATE_HASH)
 }
 
 /// API servers before 1.28 wrote the host ports of a host network into templates, later ones only into pods.
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_the_api_server_stored_is_the_same_revision() {
-        let stored: PodTemplate = desired().with_label(POD_TEMPLATE_HASH_LABEL, "abc").defaulted().into();
+        let stored: PodTemplate = desired().with_label(POD_TEMPLATE_HASH, "abc").defaulted().into();
         assert_ne!(stored, desired());
         assert!(equal(&desired(), &stored));
     }
@@ -148,7 +149,7 @@ mod tests {
     fn the_injected_anti_affinity_is_not_part_of_a_revision() {
         let term = json!({
             "labelSelector": {"matchExpressions": [
-                {"key": POD_TEMPLATE_HASH_LABEL, "operator": "In", "values": ["abc"]},
+                {"key": POD_TEMPLATE_HASH, "operator": "In", "values": ["abc"]},
             ]},
             "topologyKey": "kubernetes.io/hostname",
         });

@@ -30,9 +30,6 @@ use super::field_error::FieldError;
 pub use self::equality::semantically_equal;
 pub use self::schema::{job_spec_schema, pod_template_schema};
 
-/// The label that ties a pod and its ReplicaSet to a revision.
-pub const POD_TEMPLATE_HASH_LABEL: &str = "rollouts-pod-template-hash";
-
 /// A core/v1 PodTemplateSpec as JSON. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodTemplate(Arc<Value>);

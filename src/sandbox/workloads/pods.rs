@@ -9,9 +9,8 @@ use tokio::time::Instant;
 
 use super::behaviour::Behaviour;
 use super::{Key, Name, Workloads, backoff, condition, controller, seconds, uid};
+use crate::api::names;
 use crate::sandbox::{Change, DeleteOptions, LabelSelector, Op};
-
-const POD_HASH: &str = "rollouts-pod-template-hash";
 
 /// A pod as the model knows it.
 pub(super) struct Pod {
@@ -158,7 +157,7 @@ impl Workloads {
         let lost = pod.node().is_none_or(|node| self.lost_nodes.contains(node));
         Some(Serving {
             owner: owner.to_owned(),
-            hash: object["metadata"]["labels"][POD_HASH].as_str().unwrap_or_default().to_owned(),
+            hash: object["metadata"]["labels"][names::POD_TEMPLATE_HASH].as_str().unwrap_or_default().to_owned(),
             image: object["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned(),
             behaviour: (pod.answers(now) && !lost).then(|| pod.behaviour.clone()),
         })
