@@ -176,7 +176,7 @@ impl Sim {
     pub fn image(&mut self, image: &str) {
         let image = image.to_owned();
         self.edit(&format!("the image becomes {image}"), |rollout| {
-            let mut template = rollout.spec.template.clone().unwrap().into_value();
+            let mut template = rollout.spec.template.clone().unwrap().to_value();
             template["spec"]["containers"][0]["image"] = image.into();
             rollout.spec.template = Some(template.into());
         });
@@ -281,7 +281,7 @@ impl Sim {
                     selector.get(crate::api::names::POD_TEMPLATE_HASH).is_some_and(|hash| hash == set.hash())
                 });
             let Some(selected) = selected.filter(|_| weight > 0) else { continue };
-            let fragile = self.broken == Some(image_of(selected)) || selected.status.available < selected.replicas;
+            let fragile = self.broken == Some(&*image_of(selected)) || selected.status.available < selected.replicas;
             assert!(
                 fragile || selected.replicas > 0,
                 "weight {weight} leads to no pods of {}\n{}",
@@ -345,7 +345,7 @@ impl Sim {
             let pods = self.pods.entry(set.name.clone()).or_default();
             pods.resize(usize::try_from(set.replicas).unwrap(), now);
             let ready = |made: &&Timestamp| now.duration_since(**made).as_secs() >= pod_seconds;
-            let ready = if broken == Some(image_of(set)) { 0 } else { pods.iter().filter(ready).count() as i32 };
+            let ready = if broken == Some(&*image_of(set)) { 0 } else { pods.iter().filter(ready).count() as i32 };
             set.status = ReplicaSetStatus {
                 replicas: set.replicas,
                 ready,
@@ -527,8 +527,8 @@ impl Sim {
     }
 }
 
-fn image_of(set: &ReplicaSet) -> &str {
-    set.template.as_value()["spec"]["containers"][0]["image"].as_str().unwrap()
+fn image_of(set: &ReplicaSet) -> String {
+    set.template.containers().next().unwrap().image().to_owned()
 }
 
 fn replica_set(object: &ObjectRef, body: &Value, now: Timestamp, version: &str) -> ReplicaSet {
