@@ -79,10 +79,11 @@ pub(super) fn pass(
     }
     let weight_made =
         services::canary_is_selected(scene) && routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
-    if let Some(reason) = promotion(scene, &draft.status, weight_made) {
+    let ready = Ready { pods: sizes.reached, weight: weight_made, analysis, judged: !draft.unjudged };
+    if let Some(reason) = promotion(scene, &draft.status, ready) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
-        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, analysis });
+        steps::advance(scene, draft, ready);
     }
 }
 
@@ -319,7 +320,7 @@ fn number(scene: &Scene<'_>, set: &ReplicaSet) -> i64 {
 }
 
 /// Why the new version becomes the stable one now, if it does.
-fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Option<String> {
+fn promotion(scene: &Scene<'_>, status: &RolloutStatus, ready: Ready) -> Option<String> {
     if scene.is_promoted(status) {
         return None;
     }
@@ -341,8 +342,8 @@ fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Op
     }
     let count = scene.canary.steps.len();
     // What was written is read back before the old pods lose their protection.
-    let last_step_made = count == 0 || weight_made;
-    (scene.at_end(status) && last_step_made).then(|| format!("Completed all {count} canary steps"))
+    let last_step_made = count == 0 || ready.weight;
+    (scene.at_end(status) && last_step_made && ready.judged).then(|| format!("Completed all {count} canary steps"))
 }
 
 fn promote(scene: &Scene<'_>, draft: &mut Draft<'_>, reason: String) {

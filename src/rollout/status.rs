@@ -21,12 +21,16 @@ pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
 /// Says where the Rollout stands. The conditions must be final by now.
 pub(super) fn conclude(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     draft.status.observed_generation = scene.generation();
-    let (phase, message) = phase(scene, &draft.status, &draft.waits);
+    if let Some(doubt) = draft.doubt.clone() {
+        draft.wait(doubt);
+    }
+    let (phase, message) = phase(scene, draft);
     phase.clone_into(&mut draft.status.phase);
     draft.status.message = message;
 }
 
-fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'static str, String) {
+fn phase(scene: &Scene<'_>, draft: &Draft<'_>) -> (&'static str, String) {
+    let (status, waits) = (&draft.status, &draft.waits);
     if let Some(degraded) = degraded(status) {
         return degraded;
     }
@@ -34,7 +38,8 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
         return ("Paused", "manually paused".to_owned());
     }
     if let Some(condition) = status.pause_conditions.first() {
-        return ("Paused", condition.reason.clone());
+        // The pause alone is what is waited for, unless its end would lead nowhere.
+        return ("Paused", with_waits(&condition.reason, draft.doubt.as_slice()));
     }
     let progressing = |message: &str| ("Progressing", message.to_owned());
     if status.updated_replicas < scene.replicas {

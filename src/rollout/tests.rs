@@ -335,6 +335,46 @@ fn the_background_analysis_lasts_until_the_end() {
     assert!(sim.world.analysis_runs.iter().all(|run| run.spec.terminate));
 }
 
+/// Nobody can write what the run measures: what nothing judges is not promoted, by time or by a step's promotion.
+#[test]
+fn a_background_analysis_that_says_nothing_holds_the_update() {
+    let mut strategy = basic_steps();
+    strategy["analysis"] = json!({"templates": [{"templateName": "errors"}], "startingStep": 1});
+    let mut sim = analysed(strategy);
+    sim.unwritable = true;
+    sim.image("web:v2");
+    sim.run(60);
+    let silent = |sim: &Sim| sim.status().message.contains(" judges nothing yet: its status is empty since it was created");
+    assert_eq!(sim.status().current_step_index, Some(1));
+    assert_eq!(sim.status().phase, "Paused");
+    assert!(silent(&sim), "{}", sim.status().message);
+    sim.patch("a user promotes", |status| status.pause_conditions.clear());
+    sim.run(600);
+    assert_eq!(sim.status().current_step_index, Some(1));
+    assert!(silent(&sim), "{}", sim.status().message);
+    sim.note("the controller may write again");
+    sim.unwritable = false;
+    sim.run(90);
+    expect!(sim, "analysis_silent");
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn an_update_without_steps_waits_for_its_analysis_too() {
+    for replicas in [1, 5] {
+        let mut sim = analysed(json!({"analysis": {"templates": [{"templateName": "errors"}]}}));
+        sim.edit("replicas", |rollout| rollout.spec.replicas = Some(replicas));
+        sim.run(20);
+        sim.unwritable = true;
+        sim.image("web:v2");
+        sim.run(60);
+        assert_eq!(sim.status().stable_rs, sim.set("web:v1").hash());
+        sim.patch("a user promotes fully: judged by them", |status| status.promote_full = true);
+        sim.run(60);
+        assert_eq!(sim.status().stable_rs, sim.set("web:v2").hash());
+    }
+}
+
 #[test]
 fn spec_paused_holds_pods_and_steps() {
     let mut sim = running(Sim::new(basic_steps(), 5));

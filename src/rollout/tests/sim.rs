@@ -27,6 +27,8 @@ pub struct Sim {
     pub broken: Option<&'static str>,
     /// Whether the gateway refuses routes.
     pub refuses: bool,
+    /// Whether nothing can be written to the status of AnalysisRuns.
+    pub unwritable: bool,
     /// State of the chance by which the controller dies within a plan: some of its writes are made, the status is not.
     pub chance: Option<u64>,
     /// When the pods of each ReplicaSet were made.
@@ -79,6 +81,7 @@ impl Sim {
             pod_seconds: 5,
             broken: None,
             refuses: false,
+            unwritable: false,
             chance: None,
             pods: BTreeMap::new(),
             wake: None,
@@ -368,6 +371,9 @@ impl Sim {
                 "conditions": [condition("Accepted"), condition("ResolvedRefs")]}]});
         }
         for run in &mut self.world.analysis_runs {
+            if self.unwritable {
+                break;
+            }
             let run = Arc::make_mut(run);
             let status = run.status.get_or_insert_default();
             if run.spec.terminate && !status.phase.completed() {
