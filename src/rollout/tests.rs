@@ -540,10 +540,33 @@ fn a_gateway_that_refuses_holds_the_step() {
     sim.note("the gateway takes it");
     sim.refuses = false;
     sim.settle();
-    assert_eq!(sim.status().canary.weights.as_ref().unwrap().verified, Some(true));
+    assert_eq!(sim.status().canary.weights.as_ref().unwrap().verified, None, "nobody has refused the new weight");
     assert_eq!(sim.status().phase, "Paused");
     sim.run(5);
     expect!(sim, "gateway_refuses");
+}
+
+#[test]
+fn a_refusal_is_told_once_for_each_weight_however_slow_the_gateway() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    let told = |sim: &Sim| sim.events.iter().filter(|reason| *reason == "TrafficRoutingError").count();
+    let verified = |sim: &Sim| sim.status().canary.weights.as_ref().unwrap().verified;
+    sim.slow = true;
+    sim.image("web:v2");
+    sim.run(8);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (20, 0, None), "nothing is known of the new weight yet");
+    (sim.slow, sim.refuses) = (false, true);
+    sim.run(60);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (20, 1, Some(false)));
+    sim.refuses = false;
+    sim.run(8);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (20, 1, Some(true)));
+    (sim.slow, sim.refuses) = (true, true);
+    sim.run(8);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (50, 1, None));
+    sim.slow = false;
+    sim.run(60);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (50, 2, Some(false)));
 }
 
 #[test]
@@ -714,7 +737,7 @@ fn random_lives_settle_and_serve() {
         let mut sim = random_life(seed);
         sim.world.failures.clear();
         sim.broken = None;
-        sim.refuses = false;
+        (sim.refuses, sim.slow) = (false, false);
         sim.patch("the end of all faults", |status| {
             status.abort = false;
             status.pause_conditions.clear();
@@ -760,7 +783,7 @@ fn random_life(seed: u64) -> Sim {
                 sim.edit("replicas", |rollout| rollout.spec.replicas = Some(replicas));
             }
             8 => sim.broken = [None, Some("web:v2"), Some("web:v3")][random(3) as usize],
-            9 => sim.refuses = random(3) == 0,
+            9 => (sim.refuses, sim.slow) = (random(3) == 0, random(4) == 0),
             10 => {
                 let phase =
                     [AnalysisPhase::Successful, AnalysisPhase::Failed, AnalysisPhase::Inconclusive][random(3) as usize];

@@ -119,23 +119,27 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
         draft.event(events::weight_updated(from, weight));
         draft.because(format!("weight {weight}/{total}"));
     }
-    let verified = previous.and_then(|weights| weights.verified).map(|verified| verified && from == Some(weight));
+    // What was seen of another weight says nothing of this one.
+    let verified = previous.and_then(|weights| weights.verified).filter(|_| from == Some(weight));
     draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional: Vec::new(), verified });
 }
 
 /// Records whether the data plane follows. What was just written is read back by the next decision.
+///
+/// `verified` is false once a router has refused the weight, so that this is told once; absent while nothing is known.
 fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
     if edited {
         return;
     }
-    let known = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
-    let mut lagging = false;
+    let told = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
+    let (mut lagging, mut refused) = (false, false);
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {
             Ok(ObservedSplit { applied: Applied::Yes, .. }) => continue,
             Ok(ObservedSplit { applied: Applied::Pending { why }, .. }) => why.clone(),
             Ok(ObservedSplit { applied: Applied::Refused { why }, .. }) => {
-                if !known {
+                refused = true;
+                if !told {
                     draft.event(events::routing_failed(why));
                 }
                 why.clone()
@@ -150,7 +154,11 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
         draft.wake_after(draft.world.now, VERIFY_SECONDS);
     }
     if let Some(weights) = &mut draft.status.canary.weights {
-        // Routers that cannot tell leave it absent; once one has told of a delay it also tells of its end.
-        weights.verified = if lagging { Some(false) } else { weights.verified.map(|_| true) };
+        weights.verified = match (refused, lagging) {
+            (true, _) => Some(false),
+            (false, true) => None,
+            // Routers that cannot tell leave it absent; a refusal also has an end.
+            (false, false) => weights.verified.map(|_| true),
+        };
     }
 }

@@ -27,6 +27,8 @@ pub struct Sim {
     pub broken: Option<&'static str>,
     /// Whether the gateway refuses routes.
     pub refuses: bool,
+    /// Whether the gateway looks at no route.
+    pub slow: bool,
     /// Whether nothing can be written to the status of AnalysisRuns.
     pub unwritable: bool,
     /// State of the chance by which the controller dies within a plan: some of its writes are made, the status is not.
@@ -81,6 +83,7 @@ impl Sim {
             pod_seconds: 5,
             broken: None,
             refuses: false,
+            slow: false,
             unwritable: false,
             chance: None,
             pods: BTreeMap::new(),
@@ -358,7 +361,7 @@ impl Sim {
             };
         }
         for (reference, route) in &mut self.world.routes {
-            if reference.resource != HTTP_ROUTE {
+            if reference.resource != HTTP_ROUTE || self.slow {
                 continue;
             }
             let route = Arc::make_mut(&mut route.object);
