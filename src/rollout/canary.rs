@@ -130,6 +130,13 @@ fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, fact
     }
     draft.events.extend(facts.skip.map(events::skip_steps));
     let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
+    if let Some(new) = scene.revisions.new
+        && conditions::says_not_created(&draft.status, &new.name)
+    {
+        // What failed has succeeded when it was tried again, which nobody has told yet.
+        draft.event(events::created(&new.name, number));
+        facts.created = Some(new.name.clone());
+    }
     if facts.started_over && !scene.is_promoted(&draft.status) && !conditions::says_not_completed(&draft.status) {
         draft.event(events::not_completed(number, &scene.revisions.hash));
     }

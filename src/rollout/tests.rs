@@ -547,6 +547,25 @@ fn a_gateway_that_refuses_holds_the_step() {
 }
 
 #[test]
+fn a_replica_set_that_is_created_at_last_is_told() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.image("web:v2");
+    let name = format!("web-{}", sim.world.rollout.spec.template.as_ref().unwrap().hash(None));
+    let object = crate::api::resource::ObjectRef::new(crate::api::resource::REPLICA_SET, "shop", name);
+    let quota = "exceeded quota".to_owned();
+    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota }];
+    sim.once();
+    assert!(sim.status().conditions.iter().any(|condition| condition.reason == "ReplicaSetCreateError"));
+    sim.heals = true;
+    sim.once();
+    sim.world.failures.clear();
+    sim.run(60);
+    let told = sim.events.iter().filter(|reason| *reason == "NewReplicaSetCreated").count();
+    assert_eq!(told, 1, "{:?}", sim.events);
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
 fn a_refusal_is_told_once_for_each_weight_however_slow_the_gateway() {
     let mut sim = running(Sim::routed(basic_steps(), 5));
     let told = |sim: &Sim| sim.events.iter().filter(|reason| *reason == "TrafficRoutingError").count();

@@ -29,6 +29,8 @@ pub struct Sim {
     pub refuses: bool,
     /// Whether the gateway looks at no route.
     pub slow: bool,
+    /// Whether what has failed succeeds when it is tried again.
+    pub heals: bool,
     /// Whether nothing can be written to the status of AnalysisRuns.
     pub unwritable: bool,
     /// State of the chance by which the controller dies within a plan: some of its writes are made, the status is not.
@@ -84,6 +86,7 @@ impl Sim {
             broken: None,
             refuses: false,
             slow: false,
+            heals: false,
             unwritable: false,
             chance: None,
             pods: BTreeMap::new(),
@@ -397,7 +400,7 @@ impl Sim {
             }
             self.writes[0] += 1;
             let fails = failed.iter().any(|known| known.object == *action.object() && known.action == action.kind());
-            if !fails {
+            if !fails || self.heals {
                 self.carry_out(action);
             }
         }
