@@ -93,9 +93,9 @@ impl<'a> Scene<'a> {
             .revisions
             .all()
             .filter(|set| !set.annotations.contains_key(crate::api::names::EXPERIMENT_NAME))
-            .filter(|set| new.created < set.created && set.created < stable.created)
+            .filter(|set| new.age() < set.age() && set.age() < stable.age())
             .count();
-        new.created < stable.created && usize::try_from(window).is_ok_and(|window| between < window)
+        new.age() < stable.age() && usize::try_from(window).is_ok_and(|window| between < window)
     }
 }
 

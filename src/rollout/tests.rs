@@ -242,6 +242,34 @@ fn a_rollback_within_the_window_skips_the_steps() {
 }
 
 #[test]
+fn the_window_knows_the_order_of_versions_of_one_second() {
+    for (window, skips) in [(1, false), (2, true)] {
+        let mut sim = running(Sim::routed(json!({"steps": [{"setWeight": 20}, {"pause": {}}]}), 3));
+        sim.edit("a rollback window", |rollout| {
+            rollout.spec.rollback_window = serde_json::from_value(json!({"revisions": window})).unwrap();
+        });
+        for image in ["web:v2", "web:v3"] {
+            sim.image(image);
+            sim.run(20);
+            sim.patch("a user promotes fully", |status| status.promote_full = true);
+            sim.run(60);
+        }
+        let at = sim.world.now;
+        sim.world.replica_sets.iter_mut().for_each(|set| set.created = at);
+        sim.image("web:v1");
+        sim.run(60);
+        let expected = if skips { "Healthy" } else { "Paused" };
+        assert_eq!(sim.status().phase, expected, "v2 lies between, in a window of {window}");
+        // And forward again is no rollback, although v1 has the highest number now.
+        sim.patch("a user promotes fully", |status| status.promote_full = true);
+        sim.run(60);
+        sim.image("web:v3");
+        sim.run(60);
+        assert_eq!(sim.status().phase, "Paused");
+    }
+}
+
+#[test]
 fn a_newer_version_supersedes_the_canary() {
     let mut sim = running(Sim::routed(basic_steps(), 5));
     sim.image("web:v2");
