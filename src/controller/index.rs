@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
@@ -31,6 +31,18 @@ pub struct Index {
     /// From a kind of routes to the Rollouts that select some of it by labels.
     selecting: BTreeMap<Resource, BTreeSet<ObjectRef>>,
     kinds: BTreeMap<Resource, Kind>,
+    /// Services and routes that somebody refers to and that were deleted within [`REMEMBERED`].
+    gone: BTreeMap<ObjectRef, Gone>,
+}
+
+/// For how long it is remembered that an object was deleted: longer than any propagation delay that makes sense.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
+
+/// An object that is not there any more.
+#[derive(Debug)]
+struct Gone {
+    at: Timestamp,
+    object: Object,
 }
 
 /// How well a kind is known.
@@ -97,6 +109,7 @@ impl Index {
         let old = self.take(&reference, &mut effects);
         let entry = self.entry(resource, &reference, envelope, old, now);
         self.link(&reference, &entry, &mut effects);
+        self.gone.remove(&reference);
         self.objects.insert(reference.clone(), entry);
         self.concern(&reference, &mut effects);
         if !replaces {
@@ -107,7 +120,7 @@ impl Index {
 
     /// Takes out an object that a watch saw deleted, or that a live read did not find. `uid` names which one it was; any
     /// when empty.
-    pub fn remove(&mut self, reference: &ObjectRef, uid: &str) -> Effects {
+    pub fn remove(&mut self, reference: &ObjectRef, uid: &str, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
         if self.objects.get(reference).is_none_or(|known| !uid.is_empty() && known.uid != uid) {
             return effects;
@@ -115,8 +128,19 @@ impl Index {
         self.concern(reference, &mut effects);
         if let Some(entry) = self.take(reference, &mut effects) {
             effects.removed.insert(reference.clone(), entry.uid);
+            self.miss(reference, entry.object, now);
         }
         effects
+    }
+
+    /// Remembers an object that has directed traffic for somebody.
+    fn miss(&mut self, reference: &ObjectRef, object: Object, now: Timestamp) {
+        self.gone.retain(|_, gone| now.duration_since(gone.at) < REMEMBERED);
+        let directs = matches!(object, Object::Service(_) | Object::Route(_));
+        let concerns = self.referrers.contains_key(reference) || self.selecting.contains_key(&reference.resource);
+        if directs && concerns {
+            self.gone.insert(reference.clone(), Gone { at: now, object });
+        }
     }
 
     /// A kind is being watched from now on.
@@ -134,21 +158,21 @@ impl Index {
     }
 
     /// The list is complete.
-    pub fn list_ends(&mut self, resource: Resource) -> Effects {
+    pub fn list_ends(&mut self, resource: Resource, now: Timestamp) -> Effects {
         let unseen = self.kinds.get_mut(&resource).and_then(|kind| kind.unseen.take()).unwrap_or_default();
         let mut effects = self.learn(resource, Knowledge::Synced);
         for reference in unseen {
-            effects.merge(self.remove(&reference, ""));
+            effects.merge(self.remove(&reference, "", now));
         }
         effects
     }
 
     /// The cluster does not have the kind.
-    pub fn absent(&mut self, resource: Resource) -> Effects {
+    pub fn absent(&mut self, resource: Resource, now: Timestamp) -> Effects {
         let mut effects = self.learn(resource, Knowledge::Absent);
         let gone: Vec<ObjectRef> = self.of_kind(resource).map(|(reference, _)| reference.clone()).collect();
         for reference in gone {
-            effects.merge(self.remove(&reference, ""));
+            effects.merge(self.remove(&reference, "", now));
         }
         effects
     }
@@ -211,6 +235,26 @@ impl Index {
             Object::Route(route) => Some(Observed { object: route.clone(), since: entry.since }),
             _ => None,
         }
+    }
+
+    /// When an object was deleted, if that is not long ago.
+    pub fn gone(&self, reference: &ObjectRef) -> Option<Timestamp> {
+        self.gone.get(reference).map(|gone| gone.at)
+    }
+
+    /// The routes of a kind and namespace whose labels matched, and that were deleted not long ago.
+    pub fn gone_routes<'a>(
+        &'a self,
+        resource: Resource,
+        namespace: &'a str,
+        selector: &'a Selector,
+    ) -> impl Iterator<Item = (&'a ObjectRef, Timestamp)> {
+        let first = ObjectRef::new(resource, namespace, "");
+        self.gone
+            .range(first..)
+            .take_while(move |(reference, _)| reference.resource == resource && reference.namespace == namespace)
+            .filter(|(_, gone)| matches!(&gone.object, Object::Route(route) if matches(selector, route)))
+            .map(|(reference, gone)| (reference, gone.at))
     }
 
     /// The routes of a kind and namespace whose labels match.
@@ -498,7 +542,7 @@ mod tests {
         assert_eq!(index.orphans("shop", &selector).count(), 0);
         assert_eq!(index.controlled("uid-shop", resource::REPLICA_SET).count(), 1);
 
-        let gone = index.remove(&ObjectRef::new(resource::REPLICA_SET, "shop", "web-1"), "");
+        let gone = index.remove(&ObjectRef::new(resource::REPLICA_SET, "shop", "web-1"), "", at(9));
         assert_eq!(rollouts(&gone), ["shop"]);
         assert_eq!(index.controlled("uid-shop", resource::REPLICA_SET).count(), 0);
     }
@@ -515,7 +559,7 @@ mod tests {
         assert_eq!(rollouts(&see(&mut index, resource::ROLLOUT, 8, reborn)), ["web"]);
         // A late deletion of the first one does not take the second one away.
         let reference = ObjectRef::new(resource::ROLLOUT, "shop", "web");
-        index.remove(&reference, "uid-web");
+        index.remove(&reference, "uid-web", at(9));
         assert!(index.rollout(&reference).is_some());
     }
 
@@ -540,6 +584,27 @@ mod tests {
     }
 
     #[test]
+    fn what_has_directed_traffic_is_remembered_for_a_while() {
+        let mut index = Index::default();
+        see(&mut index, resource::ROLLOUT, 1, rollout("web"));
+        for (version, name) in [(2, "web-stable"), (3, "nobody's")] {
+            let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": "web"}}});
+            see(&mut index, resource::SERVICE, version, service);
+        }
+        let [used, unused] = ["web-stable", "nobody's"].map(|name| ObjectRef::new(resource::SERVICE, "shop", name));
+        index.remove(&used, "", at(4));
+        index.remove(&unused, "", at(5));
+        assert_eq!((index.gone(&used), index.gone(&unused)), (Some(at(4)), None));
+        let service = json!({"metadata": {"name": "web-stable", "uid": "another"}, "spec": {}});
+        see(&mut index, resource::SERVICE, 6, service);
+        assert_eq!(index.gone(&used), None, "it is back, and new");
+        index.remove(&used, "", at(7));
+        see(&mut index, resource::SERVICE, 8, json!({"metadata": {"name": "late"}, "spec": {}}));
+        index.remove(&ObjectRef::new(resource::SERVICE, "shop", "late"), "", at(7 + 3600));
+        assert_eq!(index.gone(&used), None, "nothing is remembered for ever");
+    }
+
+    #[test]
     fn a_list_takes_away_what_it_does_not_hold() {
         let mut index = Index::default();
         see(&mut index, resource::ROLLOUT, 1, rollout("web"));
@@ -549,7 +614,7 @@ mod tests {
         see(&mut index, resource::ROLLOUT, 2, rollout("shop"));
         index.list_begins(resource::ROLLOUT);
         see(&mut index, resource::ROLLOUT, 1, rollout("web"));
-        let effects = index.list_ends(resource::ROLLOUT);
+        let effects = index.list_ends(resource::ROLLOUT, at(9));
         assert_eq!(effects.removed.keys().map(|object| object.name.as_str()).collect::<Vec<_>>(), ["shop"]);
         assert_eq!(index.of_kind(resource::ROLLOUT).count(), 1);
         assert_eq!(index.knowledge(resource::ROLLOUT), Knowledge::Synced);

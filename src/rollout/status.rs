@@ -1,6 +1,6 @@
 //! The parts of the status that follow from what is there: counts, selector, phase and message.
 
-use crate::api::common::LabelSelector;
+use crate::api::common::{Condition, LabelSelector};
 use crate::api::rollout::RolloutStatus;
 
 use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
@@ -59,11 +59,15 @@ fn phase(scene: &Scene<'_>, draft: &Draft<'_>) -> (&'static str, String) {
 
 /// The phase of what went wrong, if anything did.
 pub(super) fn degraded(status: &RolloutStatus) -> Option<(&'static str, String)> {
-    if let Some(invalid) = conditions::find(status, INVALID_SPEC) {
-        return Some(("Degraded", format!("{INVALID_SPEC}: {}", invalid.message)));
-    }
-    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()))?;
-    Some(("Degraded", format!("{}: {}", wrong.reason, wrong.message)))
+    let said = |condition: &Condition| format!("{}: {}", condition.reason, condition.message);
+    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()));
+    let message = match (conditions::find(status, INVALID_SPEC), wrong) {
+        // Who aborts must see that it has been heard, whatever else is wrong.
+        (Some(invalid), Some(wrong)) if wrong.reason == ABORTED => format!("{}; {}", said(invalid), said(wrong)),
+        (Some(invalid), _) => said(invalid),
+        (None, wrong) => said(wrong?),
+    };
+    Some(("Degraded", message))
 }
 
 fn with_waits(message: &str, waits: &[String]) -> String {

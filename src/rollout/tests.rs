@@ -505,6 +505,8 @@ fn nothing_stops_an_abort() {
         // Without its Service, stable can take no more than it has.
         assert_eq!(sim.weight(), if name == "stable_service" { 50 } else { 0 }, "{name}");
         assert!(sim.status().aborted_at.is_some());
+        let both = [message, "; RolloutAborted: Rollout aborted update to revision "];
+        assert!(both.iter().all(|part| sim.status().message.contains(part)), "{name}: {}", sim.status().message);
         sim.run(60);
         assert_eq!(sim.set("web:v1").replicas, 5, "{name}");
         if name == "canary_service" {

@@ -167,7 +167,9 @@ impl Guard<'_> {
                 None => format!("{together} of {} of the traffic may still reach it", self.traffic.total()),
             });
         }
-        for service in self.world.services.keys().filter(|service| behind(service)) {
+        let services: BTreeSet<&String> =
+            self.world.services.keys().chain(self.traffic.services_settle.keys()).collect();
+        for service in services.into_iter().filter(|service| behind(service)) {
             at_least(self.plain_need(service, replica_set), &|| {
                 format!("Service {service} may still send traffic to it")
             });

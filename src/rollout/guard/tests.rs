@@ -400,6 +400,7 @@ fn world(state: &State) -> World {
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services: [service(STABLE, &state.stable), service(CANARY, &state.canary)].into(),
         routes: state.routes.iter().enumerate().map(route).collect(),
+        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
@@ -664,6 +665,38 @@ fn an_abort_needs_neither_the_canary_service_nor_a_gateway() {
     let revisions = revisions(&world, &state);
     let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
     assert_eq!(admit(&world, &revisions, &traffic, weight(0)).splits, [Some(Split::new(0, 100))]);
+}
+
+#[test]
+fn a_service_that_was_deleted_may_still_lead_to_its_pods() {
+    let state = State { aborted: true, ..canary_at(0, 2) };
+    let mut world = world(&state);
+    world.services.remove(CANARY);
+    for (seconds, left) in [(2, 2), (5, 0)] {
+        let canary = ObjectRef::new(SERVICE, "shop", CANARY);
+        world.gone = [(canary, world.now - SignedDuration::from_secs(seconds))].into();
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+        let admitted = admit(&world, &revisions, &traffic, size(1, 0));
+        assert_eq!(admitted.replicas[&name(1)], left, "after {seconds} s");
+        let told: Vec<_> = admitted.holds.iter().map(ToString::to_string).collect();
+        let expected = "ReplicaSet web-h1 stays at 2: Service web-canary may still send traffic to it \
+                        (until 2026-01-01T12:00:03Z)";
+        assert_eq!(told, if left == 0 { vec![] } else { vec![expected] });
+    }
+}
+
+#[test]
+fn a_route_that_was_deleted_may_still_give_its_weight() {
+    let state = canary_at(0, 2);
+    let mut world = world(&state);
+    for (seconds, left) in [(2, 2), (5, 0)] {
+        let other = ObjectRef::new(HTTP_ROUTE, "shop", "selected");
+        world.gone = [(other, world.now - SignedDuration::from_secs(seconds))].into();
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+        assert_eq!(admit(&world, &revisions, &traffic, size(1, 0)).replicas[&name(1)], left, "after {seconds} s");
+    }
 }
 
 #[test]

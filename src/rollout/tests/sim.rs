@@ -73,6 +73,7 @@ impl Sim {
             replica_sets: Vec::new(),
             services: BTreeMap::new(),
             routes: BTreeMap::new(),
+            gone: BTreeMap::new(),
             analysis_runs: Vec::new(),
             experiments: Vec::new(),
             templates: Templates::default(),
