@@ -38,6 +38,11 @@ pub struct Index {
 /// For how long it is remembered that an object was deleted: longer than any propagation delay that makes sense.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 
+/// How far the clock of the API server may be behind ours when its dates are trusted: its whole seconds, and what clocks
+/// differ by that nobody has looked after. A controller that is restarted again and again then loses ten seconds once, not
+/// the propagation delay each time.
+const SKEW: SignedDuration = SignedDuration::from_secs(10);
+
 /// An object that is not there any more.
 #[derive(Debug)]
 struct Gone {
@@ -293,6 +298,7 @@ impl Index {
                 .find(|resource| resource.kind == owner.kind && owner.api_version.starts_with(names::GROUP))?;
             Some((ObjectRef::new(resource, &reference.namespace, &owner.name), owner.uid.clone()))
         });
+        let last_changed = envelope.metadata.last_changed().filter(|_| dates_every_change(resource));
         let object = envelope.open(resource);
         let references = match &object {
             Object::Rollout(rollout) => Some(Box::new(References::of_rollout(rollout))),
@@ -301,8 +307,11 @@ impl Index {
             }
             _ => None,
         };
-        let since =
-            old.filter(|old| old.uid == uid && directs_alike(&old.object, &object)).map_or(now, |old| old.since);
+        let since = match old {
+            Some(old) if old.uid == uid && directs_alike(&old.object, &object) => old.since,
+            Some(_) => now,
+            None => last_changed.map_or(now, |at| at.saturating_add(SKEW).unwrap_or(now).min(now)),
+        };
         Entry { uid, resource_version, deleting, object, since, controller, references }
     }
 
@@ -445,6 +454,14 @@ pub fn selector_of(rollout: &Rollout) -> Option<Selector> {
     (!selector.selects_all()).then_some(selector)
 }
 
+/// Whether the API server dates every change of the part of an object that directs traffic. It dates new values and not
+/// the removal of a field: so it does where that part is replaced as a whole (a Service's selector, the rules of a route),
+/// not where it is single annotations (of an Ingress).
+fn dates_every_change(resource: Resource) -> bool {
+    [resource::SERVICE, resource::HTTP_ROUTE, resource::GRPC_ROUTE, resource::TCP_ROUTE, resource::TLS_ROUTE]
+        .contains(&resource)
+}
+
 /// Whether two versions of an object send traffic to the same places. What might matter counts: a route's whole spec and
 /// its annotations (nginx has its weights there).
 fn directs_alike(old: &Object, new: &Object) -> bool {
@@ -581,6 +598,29 @@ mod tests {
         assert_eq!(since(&index), at(4));
         see(&mut index, resource::HTTP_ROUTE, 6, route(20, 2));
         assert_eq!(since(&index), at(6));
+    }
+
+    #[test]
+    fn what_is_seen_first_has_been_so_since_the_server_noted_its_last_change() {
+        let since = |resource: Resource, managed: Value| {
+            let mut index = Index::default();
+            let object = json!({"metadata": {"name": "web", "managedFields": managed}, "spec": {}});
+            see(&mut index, resource, 100, object);
+            let reference = ObjectRef::new(resource, "shop", "web");
+            let service = index.service(&reference).map(|service| service.since);
+            service.or_else(|| index.route(&reference).map(|route| route.since)).unwrap()
+        };
+        let by = |second: i64| json!({"manager": "a", "operation": "Update", "time": at(second), "fieldsV1": {"f:spec": {}}});
+        let status = json!({"manager": "gateway", "subresource": "status", "time": at(99)});
+        let service = resource::SERVICE;
+        assert_eq!(since(service, json!([by(20), by(50)])), at(60), "its last change, and what clocks may differ by");
+        assert_eq!(since(resource::HTTP_ROUTE, json!([by(50), status])), at(60), "a status directs nothing");
+        assert_eq!(since(service, json!([by(95)])), at(100), "never later than now");
+        assert_eq!(since(service, json!([by(5000)])), at(100));
+        for unknown in [json!(null), json!([]), json!([by(20), {"manager": "b"}])] {
+            assert_eq!(since(service, unknown), at(100), "what nobody tells counts as just now");
+        }
+        assert_eq!(since(resource::INGRESS, json!([by(20)])), at(100), "the removal of an annotation has no date");
     }
 
     #[test]
