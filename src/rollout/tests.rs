@@ -515,6 +515,23 @@ fn nothing_stops_an_abort() {
     }
 }
 
+/// The canary Service is deleted, so the gateway refuses the route for ever: the time of the deletion counts all the same.
+#[test]
+fn a_deleted_service_holds_the_canary_for_a_moment_only() {
+    let mut strategy = basic_steps();
+    strategy["abortScaleDownDelaySeconds"] = 1.into();
+    let mut sim = running(Sim::routed(strategy, 5));
+    sim.image("web:v2");
+    sim.run(22);
+    sim.delete("canary");
+    sim.refuses = true;
+    sim.patch("a user aborts", |status| status.abort = true);
+    sim.run(4);
+    assert_eq!((sim.weight(), sim.set("web:v2").replicas), (0, 3), "the Service may still be followed");
+    sim.run(2);
+    assert_eq!(sim.set("web:v2").replicas, 0);
+}
+
 #[test]
 fn an_abort_without_a_route_waits_for_it() {
     let mut sim = running(Sim::routed(basic_steps(), 5));

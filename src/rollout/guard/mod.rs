@@ -66,6 +66,8 @@ pub struct Admitted {
     pub holds: Vec<Hold>,
     /// By name of each ReplicaSet that shrinks: what must still be as it was observed.
     pub confirm: BTreeMap<String, Vec<Basis>>,
+    /// When the next Service is followed as it is: what is held for it may be free then, also where a route is in doubt.
+    settles: Option<Timestamp>,
 }
 
 /// Something that waits.
@@ -89,6 +91,7 @@ pub fn admit(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, pr
     guard.services(&proposal.services, &mut admitted);
     guard.sizes(&proposal.replicas, &mut admitted);
     guard.deletions(&proposal.delete, &mut admitted);
+    admitted.settles = traffic.services_settle.values().min().copied();
     admitted
 }
 
@@ -256,9 +259,10 @@ impl Admitted {
             .collect()
     }
 
-    /// When the first hold ends by time.
+    /// When the first hold ends by time, or may end.
     pub fn wake(&self) -> Option<Timestamp> {
-        self.holds.iter().filter_map(|hold| hold.until).min()
+        let held = self.settles.filter(|_| !self.holds.is_empty());
+        self.holds.iter().filter_map(|hold| hold.until).chain(held).min()
     }
 }
 

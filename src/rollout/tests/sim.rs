@@ -183,6 +183,13 @@ impl Sim {
         rollout.metadata.generation = rollout.metadata.generation.map(|generation| generation + 1);
     }
 
+    /// A user deletes a Service.
+    pub fn delete(&mut self, service: &str) {
+        self.note(&format!("Service {service} is deleted"));
+        self.world.services.remove(service);
+        self.world.gone.insert(ObjectRef::new(resource::SERVICE, "shop", service), self.world.now);
+    }
+
     pub fn image(&mut self, image: &str) {
         let image = image.to_owned();
         self.edit(&format!("the image becomes {image}"), |rollout| {
