@@ -219,14 +219,20 @@ fn basic_sizes(scene: &Scene<'_>, status: &RolloutStatus, limits: Limits) -> Siz
 }
 
 fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Sizes {
-    let scale = replicas::canary_scale(scene.canary, &draft.status);
-    let total = replicas::max_weight(scene.canary);
-    let min_pods = scene.canary.min_pods_per_replica_set;
     let stable = separate_stable(scene);
     let mut wishes = Wishes::default();
-    let size = replicas::routed_canary(scene.replicas, scale, total, min_pods);
+    let (size, stable_size) = if scene.canary.dynamic_stable_scale {
+        let (size, stable_size) = replicas::dynamic(scene.canary, &draft.status, scene.replicas);
+        // What a superseded canary still gets is to come back to stable first.
+        (size, if services::canary_is_selected(scene) { stable_size } else { scene.replicas })
+    } else {
+        let scale = replicas::canary_scale(scene.canary, &draft.status);
+        let total = replicas::max_weight(scene.canary);
+        let min_pods = scene.canary.min_pods_per_replica_set;
+        (replicas::routed_canary(scene.replicas, scale, total, min_pods), scene.replicas)
+    };
     if let Some(stable) = stable {
-        wishes.replicas.insert(stable.name.clone(), scene.replicas);
+        wishes.replicas.insert(stable.name.clone(), stable_size);
         scale_down::keep(stable, &mut wishes);
     }
     if let Some(new) = scene.revisions.new {
@@ -237,7 +243,9 @@ fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Siz
         }
     }
     scale_down::others(scene, draft, limits.unavailable, &mut wishes);
-    Sizes { wishes, new: size, reached: reached(scene, size, stable, scene.replicas) }
+    // Stable follows the weight there, so no weight waits for it.
+    let stable = stable.filter(|_| !scene.canary.dynamic_stable_scale);
+    Sizes { wishes, new: size, reached: reached(scene, size, stable, stable_size) }
 }
 
 /// Enough new pods are available and all of stable exists.
@@ -362,5 +370,8 @@ fn promote(scene: &Scene<'_>, draft: &mut Draft<'_>, reason: String) {
     draft.status.promote_full = false;
     draft.status.current_step_index = scene.end();
     draft.status.stable_rs = hash;
+    if scene.canary.ping_pong.is_some() {
+        services::take_turns(&mut draft.status);
+    }
     draft.wake_now();
 }

@@ -22,16 +22,24 @@ pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<St
 
 fn services(scene: &Scene<'_>) -> Option<FieldError> {
     let at = FieldPath::new("spec.strategy.canary");
-    [("stableService", scene.canary.stable_service()), ("canaryService", scene.canary.canary_service())]
-        .into_iter()
-        .filter(|(_, name)| !name.is_empty())
-        .find_map(|(field, name)| {
-            let problem = match scene.world.services.get(name) {
-                Some(service) => unfit(scene, &service.object)?,
-                None => format!("service \"{name}\" not found"),
-            };
-            Some(FieldError::invalid(at.child(field), name, problem))
-        })
+    let ping_pong = scene.canary.ping_pong.iter().flat_map(|ping_pong| {
+        let at = at.child("pingPong");
+        [(at.child("pingService"), &*ping_pong.ping_service), (at.child("pongService"), &*ping_pong.pong_service)]
+    });
+    [
+        (at.child("stableService"), scene.canary.stable_service()),
+        (at.child("canaryService"), scene.canary.canary_service()),
+    ]
+    .into_iter()
+    .chain(ping_pong)
+    .filter(|(_, name)| !name.is_empty())
+    .find_map(|(path, name)| {
+        let problem = match scene.world.services.get(name) {
+            Some(service) => unfit(scene, &service.object)?,
+            None => format!("service \"{name}\" not found"),
+        };
+        Some(FieldError::invalid(path, name, problem))
+    })
 }
 
 fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {

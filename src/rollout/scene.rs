@@ -9,11 +9,16 @@ use crate::api::steps::CanaryStep;
 use super::World;
 use super::replicas;
 use super::revision::{Desired, Revisions};
+use super::services;
 
 pub(super) struct Scene<'a> {
     pub world: &'a World,
     pub rollout: &'a Rollout,
     pub canary: &'a CanaryStrategy,
+    /// The Service that leads to the stable version now; empty without. With `pingPong` the two take turns.
+    pub stable_service: &'a str,
+    /// The Service that leads to the version on trial now; empty without.
+    pub canary_service: &'a str,
     /// The status as it was read.
     pub observed: &'a RolloutStatus,
     pub desired: Desired<'a>,
@@ -31,7 +36,10 @@ impl<'a> Scene<'a> {
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
+        let (stable_service, canary_service) = services::roles(canary, observed);
         Some(Self {
+            stable_service,
+            canary_service,
             world,
             rollout,
             canary,

@@ -372,7 +372,8 @@ fn a_background_analysis_that_says_nothing_holds_the_update() {
     sim.unwritable = true;
     sim.image("web:v2");
     sim.run(60);
-    let silent = |sim: &Sim| sim.status().message.contains(" judges nothing yet: its status is empty since it was created");
+    let silent =
+        |sim: &Sim| sim.status().message.contains(" judges nothing yet: its status is empty since it was created");
     assert_eq!(sim.status().current_step_index, Some(1));
     assert_eq!(sim.status().phase, "Paused");
     assert!(silent(&sim), "{}", sim.status().message);
@@ -795,6 +796,137 @@ fn delays_before_old_pods_go_are_the_users() {
     }
 }
 
+fn dynamic_steps() -> Value {
+    json!({"dynamicStableScale": true,
+        "steps": [{"setWeight": 20}, {"pause": {"duration": "20s"}}, {"setWeight": 60}, {"pause": {"duration": "20s"}}]})
+}
+
+/// Both versions have the pods of their weights, and no more once the gateways have followed.
+#[test]
+fn stable_shrinks_behind_its_weight() {
+    let mut sim = running(Sim::routed(dynamic_steps(), 5));
+    sim.image("web:v2");
+    let mut seen = Vec::new();
+    for seconds in [4, 5, 7, 10, 5, 6] {
+        sim.run(seconds);
+        seen.push((sim.weight(), sim.set("web:v1").replicas, sim.set("web:v2").replicas));
+    }
+    assert_eq!(seen, [(0, 5, 1), (20, 5, 1), (20, 4, 1), (20, 4, 3), (60, 4, 3), (60, 2, 3)]);
+    sim.run(60);
+    expect!(sim, "dynamic_stable_scale");
+    assert_eq!((sim.set("web:v1").replicas, sim.set("web:v2").replicas), (0, 5));
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+/// An aborted canary gives its traffic back as stable grows, without more weight or fewer pods than that in between.
+#[test]
+fn an_abort_gives_traffic_back_as_stable_grows() {
+    for (delay, kept) in [(None, 0), (Some(0), 0), (Some(30), 5)] {
+        let mut strategy = dynamic_steps();
+        strategy["steps"][2]["setWeight"] = 100.into();
+        strategy["steps"][3] = json!({"pause": {}});
+        strategy["maxUnavailable"] = 0.into();
+        if let Some(delay) = delay {
+            strategy["abortScaleDownDelaySeconds"] = delay.into();
+        }
+        let mut sim = running(Sim::routed(strategy, 5));
+        sim.image("web:v2");
+        sim.run(60);
+        assert_eq!((sim.weight(), sim.set("web:v1").replicas, sim.set("web:v2").replicas), (100, 0, 5));
+        sim.patch("a user aborts", |status| status.abort = true);
+        sim.settle();
+        assert_eq!((sim.weight(), sim.set("web:v1").replicas), (100, 5), "stable has no pods for any of it yet");
+        let mut last = 100;
+        for _ in 0..20 {
+            sim.run(1);
+            let (weight, v2) = (sim.weight(), sim.set("web:v2").status.available);
+            assert!(weight <= last && i64::from(v2) * 20 >= weight, "{weight} after {last} on {v2} pods");
+            last = weight;
+        }
+        assert_eq!((last, sim.set("web:v2").replicas), (0, kept), "{delay:?}");
+        sim.run(60);
+        assert_eq!(sim.set("web:v2").replicas, 0, "{delay:?}");
+        if delay.is_none() {
+            expect!(sim, "dynamic_abort");
+        }
+    }
+}
+
+#[test]
+fn a_full_promotion_moves_the_weight_with_the_pods() {
+    let mut sim = running(Sim::routed(dynamic_steps(), 5));
+    sim.image("web:v2");
+    sim.run(12);
+    sim.patch("a user promotes fully", |status| status.promote_full = true);
+    sim.run(60);
+    expect!(sim, "dynamic_promote_full");
+    assert_eq!((sim.set("web:v1").replicas, sim.set("web:v2").replicas), (0, 5));
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn what_replaces_a_large_canary_lets_stable_take_its_traffic() {
+    for image in ["web:v1", "web:v3"] {
+        let mut sim = running(Sim::routed(dynamic_steps(), 5));
+        sim.image("web:v2");
+        sim.run(45);
+        assert_eq!((sim.weight(), sim.set("web:v1").replicas), (60, 2));
+        sim.image(image);
+        for _ in 0..100 {
+            sim.run(1);
+            let behind = |service: &str| {
+                let hash = sim.world.services[service].object.selector[crate::api::names::POD_TEMPLATE_HASH].clone();
+                sim.world.replica_sets.iter().find(|set| set.hash() == hash).unwrap().status.available
+            };
+            let weight = sim.weight();
+            let (stable, canary) = (behind("stable"), behind("canary"));
+            // maxUnavailable is 1 of 5: four pods may carry everything.
+            assert!(
+                i64::from(canary) * 25 >= weight && i64::from(stable) * 25 >= 100 - weight,
+                "{weight}: {stable}, {canary}\n{}",
+                sim.tail()
+            );
+        }
+        sim.run(60);
+        assert_eq!(sim.status().phase, "Healthy");
+        assert_eq!((sim.set(image).replicas, sim.set("web:v2").replicas), (5, 0));
+    }
+}
+
+/// A promotion changes neither the weights nor a selector: the Services swap roles.
+#[test]
+fn two_services_take_turns() {
+    let hashes = |sim: &Sim| {
+        ["stable", "canary"].map(|name| {
+            let selector = &sim.world.services[name].object.selector;
+            selector.get(crate::api::names::POD_TEMPLATE_HASH).cloned().unwrap_or_default()
+        })
+    };
+    let mut sim = Sim::ping_pong(basic_steps(), 5);
+    sim.run(20);
+    assert_eq!((sim.status().phase.as_str(), sim.status().canary.stable_ping_pong.as_str()), ("Healthy", "ping"));
+    let v1 = sim.set("web:v1").hash().to_owned();
+    assert_eq!(hashes(&sim), [v1.clone(), String::new()], "the Service of a canary leads nowhere yet");
+    sim.forget();
+    sim.image("web:v2");
+    sim.run(120);
+    expect!(sim, "ping_pong");
+    let v2 = sim.set("web:v2").hash().to_owned();
+    assert_eq!((sim.status().phase.as_str(), sim.status().canary.stable_ping_pong.as_str()), ("Healthy", "pong"));
+    assert_eq!((hashes(&sim), sim.weight()), ([v1, v2.clone()], 100), "pong carries everything");
+    assert_eq!(sim.set("web:v1").replicas, 0, "although ping still selects it");
+
+    sim.image("web:v3");
+    sim.run(22);
+    let v3 = sim.set("web:v3").hash().to_owned();
+    assert_eq!((hashes(&sim), sim.weight()), ([v3, v2], 50));
+    sim.patch("a user aborts", |status| status.abort = true);
+    sim.settle();
+    assert_eq!(sim.weight(), 100, "all of it to pong again");
+    sim.run(60);
+    assert_eq!((sim.set("web:v2").replicas, sim.set("web:v3").replicas), (5, 0));
+}
+
 /// Whatever users, pods and gateways do, in whatever order, and however often the controller dies: decisions settle, and
 /// traffic finds pods.
 #[test]
@@ -830,7 +962,12 @@ fn random_life(seed: u64) -> Sim {
     if random(2) == 0 {
         strategy["analysis"] = json!({"templates": [{"templateName": "errors"}], "startingStep": random(3)});
     }
-    let mut sim = if random(3) == 0 { Sim::new(basic_steps(), 4) } else { Sim::routed(strategy, 5).template("errors") };
+    strategy["dynamicStableScale"] = (random(2) == 0).into();
+    let mut sim = match random(3) {
+        0 => Sim::new(basic_steps(), 4),
+        1 => Sim::routed(strategy, 5).template("errors"),
+        _ => Sim::ping_pong(strategy, 5).template("errors"),
+    };
     sim.chance = (random(2) == 0).then_some(seed);
     let images = ["web:v1", "web:v2", "web:v3"];
     for _ in 0..25 {

@@ -104,6 +104,8 @@ struct Guard<'a> {
     limits: Limits,
     /// Fewest pods that carry all of the traffic.
     enough: i32,
+    /// Whether the Services of stable and canary swap (`pingPong`).
+    takes_turns: bool,
     /// The size that a `setCanaryScale` gives the canary.
     canary_size: Option<i32>,
     aborted: bool,
@@ -130,7 +132,8 @@ impl<'a> Guard<'a> {
                 let scale = replicas::set_canary_scale(canary, &status)?;
                 Some(replicas::routed_canary(replicas, scale, traffic.total(), canary.min_pods_per_replica_set))
             });
-        Self { world, revisions, traffic, replicas, limits, enough, canary_size, aborted: status.abort }
+        let takes_turns = canary.is_some_and(|canary| canary.ping_pong.is_some());
+        Self { world, revisions, traffic, replicas, limits, enough, takes_turns, canary_size, aborted: status.abort }
     }
 
     /// Pods that a ReplicaSet needs for a weight at its full strength.

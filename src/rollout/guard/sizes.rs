@@ -186,6 +186,10 @@ impl Guard<'_> {
         if self.is_active(service) {
             return self.full_strength(replica_set, self.traffic.total());
         }
+        if self.takes_turns && self.traffic.role(service) == Some(Role::Canary) {
+            // It selects the version before until the next update, and only routes lead to it: their weight counts.
+            return 0;
+        }
         let is_stable = self.revisions.stable.is_some_and(|stable| stable.name == replica_set.name);
         let old = match self.is_new(replica_set) {
             true => self.aborted && self.is_trial(replica_set),

@@ -506,11 +506,13 @@ fn proposals() -> impl Strategy<Value = Proposal> {
 }
 
 /// What strategies ask for in the end: a canary of some weight, a promoted one, or stable alone again.
-fn goal(state: &State, weight: i32) -> Proposal {
+fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     let weight = if state.aborted || state.new == 0 { 0 } else { weight };
     let routed = !state.routes.is_empty();
     let (canary, stable) = match (routed, state.canary_size) {
         (true, Some(size)) if weight > 0 => (size.max(1), state.replicas),
+        // With dynamicStableScale stable has no more pods than its weight needs.
+        (true, _) if dynamic => (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100)),
         (true, _) => (ceil(weight * state.replicas, 100), state.replicas),
         (false, _) => replicas::ideal_split(state.replicas, weight, 100, state.surge),
     };
@@ -541,11 +543,11 @@ proptest! {
     }
 
     #[test]
-    fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100) {
+    fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100, dynamic: bool) {
         if state.replicas == 0 {
             (state.replicas, state.unavailable) = (1, 1);
         }
-        let proposal = goal(&state, weight);
+        let proposal = goal(&state, weight, dynamic);
         for _ in 0..40 {
             check_all_subsets(&state, &proposal)?;
             let (admitted, writes) = decide(&state, &proposal);

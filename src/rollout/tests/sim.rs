@@ -114,6 +114,16 @@ impl Sim {
         sim
     }
 
+    /// The same, the Services taking turns.
+    pub fn ping_pong(mut strategy: Value, replicas: i32) -> Self {
+        strategy["pingPong"] = json!({"pingService": "stable", "pongService": "canary"});
+        let mut sim = Self::routed(strategy, replicas);
+        let canary = Arc::make_mut(&mut sim.world.rollout).spec.strategy.canary.as_mut().unwrap();
+        canary.stable_service.clear();
+        canary.canary_service.clear();
+        sim
+    }
+
     /// With two Services and ingress-nginx, the Services named where published examples have them.
     pub fn ingress(mut strategy: Value, replicas: i32) -> Self {
         let nginx = json!({"stableIngress": "web", "stableService": "stable", "canaryService": "canary"});
