@@ -21,19 +21,7 @@ pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<St
 }
 
 fn services(scene: &Scene<'_>) -> Option<FieldError> {
-    let at = FieldPath::new("spec.strategy.canary");
-    let ping_pong = scene.canary.ping_pong.iter().flat_map(|ping_pong| {
-        let at = at.child("pingPong");
-        [(at.child("pingService"), &*ping_pong.ping_service), (at.child("pongService"), &*ping_pong.pong_service)]
-    });
-    [
-        (at.child("stableService"), scene.canary.stable_service()),
-        (at.child("canaryService"), scene.canary.canary_service()),
-    ]
-    .into_iter()
-    .chain(ping_pong)
-    .filter(|(_, name)| !name.is_empty())
-    .find_map(|(path, name)| {
+    scene.services().find_map(|(path, name)| {
         let problem = match scene.world.services.get(name) {
             Some(service) => unfit(scene, &service.object)?,
             None => format!("service \"{name}\" not found"),
@@ -60,7 +48,7 @@ fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
         latest_hash: &scene.revisions.hash,
         templates: &scene.world.templates,
     };
-    scene.canary.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
+    scene.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
 }
 
 /// A route that is missing or does not hold the Services cannot be moved.
