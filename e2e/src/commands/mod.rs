@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod kill;
+mod record;
 mod scenarios;
 mod smoke;
 mod test;
@@ -29,6 +30,8 @@ pub enum Command {
     Kill(kill::Kill),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
+    /// Records what another controller, such as Argo Rollouts, leaves behind at each moment of a release
+    Record(record::Record),
     /// Starts everything and runs a command in it, with KUBECONFIG set
     Up(up::Up),
 }
@@ -63,6 +66,7 @@ impl Command {
             Self::Bench(command) => command.run(&folder).await,
             Self::Kill(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
+            Self::Record(command) => command.run(&folder).await,
             Self::Up(command) => command.run(&folder).await,
         }
     }

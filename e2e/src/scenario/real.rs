@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::Mutex;
 
@@ -60,6 +61,10 @@ impl World for Real {
 
     fn real_time(&self) -> bool {
         true
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     fn prometheus(&self) -> String {

@@ -7,12 +7,13 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, TypeMeta};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::condition::Condition;
 use super::pace;
 use super::parse::Scenario;
 use super::record::Recorder;
+use super::snapshot;
 use super::step::Action;
 use super::trace::{self, Kind, Section, State};
 use super::world::World;
@@ -29,6 +30,8 @@ const QUIET_IN_REAL_TIME: Duration = Duration::from_millis(1200);
 const UNQUIET: u32 = 3;
 /// How long a write of ours may stay unseen.
 const SEEN: Duration = Duration::from_secs(20);
+/// From one ReplicaSet to the next.
+const AGE: Duration = Duration::from_millis(1100);
 /// A real cluster on a busy machine is given at least this long for whatever is waited for.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -196,10 +199,10 @@ impl Run<'_> {
 
     async fn act(&mut self, world: &mut impl World, action: &Action) -> Result<()> {
         match action {
-            Action::Apply(yaml) => self.apply(yaml).await,
+            Action::Apply(yaml) => self.apply(&snapshot::with_times(yaml, world.now())).await,
             Action::SetImage { container, image } => self.set_image(container, image).await,
             Action::Patch { kind, name, patch, status } => {
-                let text = self.filled_in(patch);
+                let text = snapshot::with_times(&self.filled_in(patch), world.now());
                 let mut patch: Value = serde_saphyr::from_str(&text).context("parsing the patch")?;
                 self.shorten(&mut patch);
                 self.patch(kind, name, &patch, *status).await
@@ -240,6 +243,10 @@ impl Run<'_> {
             }
             Action::Prometheus(to) => world.switch_prometheus(*to).await,
             Action::Controller(to) => world.switch_controller(*to).await,
+            Action::Save(file) => {
+                let file = super::folder().join("manifests").join(file);
+                snapshot::save(&self.client, &self.scenario.name, &file, world.now(), &self.hidden).await
+            }
             Action::Wait { .. } | Action::Expect(_) | Action::Hold { .. } => Ok(()),
         }
     }
@@ -247,20 +254,28 @@ impl Run<'_> {
     async fn apply(&mut self, yaml: &str) -> Result<()> {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(&self.filled_in(yaml)).context("parsing the manifest")?;
+        // The statuses of Rollouts, which name what is made after them.
+        let mut statuses = Vec::new();
         for mut document in documents.into_iter().filter(|document| !document.is_null()) {
             self.shorten(&mut document);
             if document.pointer("/metadata/ownerReferences/0/uid").is_some_and(|uid| uid == "${UID}") {
                 let uid = self.rollout().await?["metadata"]["uid"].take();
                 document["metadata"]["ownerReferences"][0]["uid"] = uid;
             }
-            // A status can be applied by its subresource only; a takeover begins with one.
-            let status = document.as_object_mut().and_then(|object| object.remove("status"));
+            // The status of a Rollout can be applied by its subresource only; a takeover begins with one.
+            let is_rollout = document["kind"] == "Rollout";
+            let status = document.as_object_mut().filter(|_| is_rollout).and_then(|object| object.remove("status"));
             let applied = apply::object(&self.client, &self.scenario.name, document).await?;
             let Some(plural) = applied.types.as_ref().and_then(|types| plural(&types.kind)) else { continue };
-            match status {
-                Some(status) => self.patch(plural, &applied.name_any(), &json!({"status": status}), true).await?,
-                None => self.see(plural, &applied).await?,
+            self.see(plural, &applied).await?;
+            statuses.extend(status.map(|status| (applied.name_any(), json!({"status": status}))));
+            if plural == "replicasets" {
+                // Ages tell ReplicaSets apart, in whole seconds.
+                sleep(AGE).await;
             }
+        }
+        for (name, status) in statuses {
+            self.patch("rollouts", &name, &status, true).await?;
         }
         Ok(())
     }

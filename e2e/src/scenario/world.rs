@@ -1,6 +1,7 @@
 //! What a scenario needs of a cluster beside its API.
 
 use anyhow::Result;
+use jiff::Timestamp;
 use kube::Client;
 
 use super::step::{Behaviour, Switch};
@@ -16,6 +17,9 @@ pub trait World {
 
     /// Whether time is real, so that a scenario's `pace` applies and patience is called for.
     fn real_time(&self) -> bool;
+
+    /// The time that the cluster and the controller go by.
+    fn now(&self) -> Timestamp;
 
     /// The address of Prometheus.
     fn prometheus(&self) -> String;
