@@ -114,6 +114,13 @@ fn helm_values_are_values_of_the_chart() {
     }
 }
 
+#[test]
+fn manifests_of_other_systems_can_be_read() {
+    for block in pages().iter().flat_map(|page| &page.blocks).filter(|block| block.is_foreign()) {
+        assert_eq!(manifest::parse(&block.place, &block.text).unwrap().len(), 1, "{}", block.place);
+    }
+}
+
 fn contained(value: &Value, chart: &Value, at: &str) {
     let (Value::Object(fields), Value::Object(known)) = (value, chart) else { return };
     // An empty map of the chart takes any keys.
@@ -140,6 +147,14 @@ fn commands_exist() {
                 _ => continue,
             }
             checked += 1;
+        }
+    }
+    // What a container of ours is told to do.
+    for object in pages().iter().flat_map(|page| objects(page)).filter(|object| object.kind() == "Job") {
+        let container = &object.value["spec"]["template"]["spec"]["containers"][0];
+        if container["image"].as_str().is_some_and(|image| image.contains("/tidegate:")) {
+            let args: Vec<&str> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            parses(&object.source.to_string(), &[&["tidegate"][..], &args].concat());
         }
     }
     assert!(checked >= 20, "only {checked} commands were found in the manual");
@@ -357,7 +372,7 @@ impl Drop for Folder {
 
 /// The Kubernetes objects of a page.
 fn objects(page: &Page) -> Vec<manifest::Object> {
-    let blocks = page.blocks.iter().filter(|block| block.is_yaml() && !block.is_values());
+    let blocks = page.blocks.iter().filter(|block| block.is_yaml() && !block.is_values() && !block.is_foreign());
     let mut objects = Vec::new();
     for block in blocks {
         objects.extend(manifest::parse(&block.place, &block.text).unwrap());

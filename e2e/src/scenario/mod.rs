@@ -38,9 +38,11 @@
 //! | `variants: A, B` | it runs once with A and once with B in the place of `${VARIANT}`, and leaves the same trace, unless there is a file NAME.B.trace |
 //!
 //! The steps are listed in [`step`], the conditions of `wait until`, `expect` and `hold … while` in [`condition`]. What a
-//! trace has and what is left out of it is said in [`trace`].
+//! trace has and what is left out of it is said in [`trace`]. [`gitops`] judges every status that was seen, as Argo CD and
+//! Flux would.
 
 pub mod condition;
+pub mod gitops;
 pub mod pace;
 pub mod parse;
 pub mod real;

@@ -1,5 +1,6 @@
 //! Runs a scenario on a world.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::condition::Condition;
+use super::gitops;
 use super::pace;
 use super::parse::Scenario;
 use super::record::Recorder;
@@ -55,6 +57,7 @@ pub async fn run(world: &mut impl World, scenario: &Scenario) -> Result<String> 
         waited: false,
         shortened: Vec::new(),
         hidden: vec![(world.prometheus(), "${PROMETHEUS}".to_owned())],
+        own: BTreeSet::new(),
     };
     for step in &scenario.steps {
         let done = run.step(world, &step.action, &step.text).await;
@@ -64,6 +67,11 @@ pub async fn run(world: &mut impl World, scenario: &Scenario) -> Result<String> 
         }
     }
     run.close_section().await;
+    let changes = run.recorder.changes();
+    let rollouts = changes.iter().filter(|change| change.kind == Kind::Rollout && !change.deleted);
+    for change in rollouts.filter(|change| !run.own.contains(&change.revision)) {
+        gitops::check(&change.object).with_context(|| format!("the trace is:\n{}", run.trace()))?;
+    }
     Ok(run.trace())
 }
 
@@ -84,6 +92,8 @@ struct Run<'a> {
     shortened: Vec<(String, String)>,
     /// What differs between worlds, and what stands for it.
     hidden: Vec<(String, String)>,
+    /// The resourceVersions of Rollouts that a step has written: their statuses are not yet the controller's.
+    own: BTreeSet<u64>,
 }
 
 impl Run<'_> {
@@ -371,6 +381,7 @@ impl Run<'_> {
     async fn see(&mut self, kind: &str, written: &DynamicObject) -> Result<()> {
         let Some(kind) = Kind::of(kind) else { return Ok(()) };
         let revision = written.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0);
+        self.own.insert(revision);
         let seen = self.recorder.catch_up(kind, &written.name_any(), revision, Instant::now() + SEEN).await;
         ensure!(seen, "a write was not seen by a watch within {SEEN:?}");
         Ok(())
