@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod hand_over;
 mod kill;
 mod record;
 mod scenarios;
@@ -30,6 +31,8 @@ pub enum Command {
     Kill(kill::Kill),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
+    /// Hands a release over from Argo Rollouts to Tidegate, and back, while it goes on
+    HandOver(hand_over::HandOver),
     /// Records what another controller, such as Argo Rollouts, leaves behind at each moment of a release
     Record(record::Record),
     /// Starts everything and runs a command in it, with KUBECONFIG set
@@ -66,6 +69,7 @@ impl Command {
             Self::Bench(command) => command.run(&folder).await,
             Self::Kill(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
+            Self::HandOver(command) => command.run(&folder).await,
             Self::Record(command) => command.run(&folder).await,
             Self::Up(command) => command.run(&folder).await,
         }

@@ -21,12 +21,8 @@ use crate::scenario::{self, Scenario, real};
 
 #[derive(Debug, clap::Args)]
 pub struct Record {
-    /// The program of the controller
-    #[arg(long)]
-    controller: PathBuf,
-    /// The folder of its CRDs
-    #[arg(long)]
-    crds: PathBuf,
+    #[command(flatten)]
+    peer: Peer,
     /// Which of the recipes' variants it is
     #[arg(long)]
     variant: String,
@@ -34,8 +30,20 @@ pub struct Record {
     words: Vec<String>,
 }
 
-impl Record {
-    pub async fn run(self, folder: &Path) -> Result<()> {
+/// Another controller, that serves our kinds with its own CRDs.
+#[derive(Debug, clap::Args)]
+pub struct Peer {
+    /// The program of the controller
+    #[arg(long)]
+    controller: PathBuf,
+    /// The folder of its CRDs
+    #[arg(long)]
+    crds: PathBuf,
+}
+
+impl Peer {
+    /// Starts everything, and the controller with the rights of an administrator.
+    pub async fn start(self, folder: &Path) -> Result<(Environment, Controller)> {
         let environment = Environment::start(folder, EnvironmentOptions::full()).await?;
         apply::crds(&environment.client, &self.crds).await?;
         let [metrics, health] = free_ports()?;
@@ -47,7 +55,14 @@ impl Record {
             "--leader-elect=false".to_owned(),
         ];
         let controller = Controller::start_program(self.controller, folder, arguments.to_vec())?;
-        let shared = Arc::new(Mutex::new(real::Shared { environment, controller }));
+        Ok((environment, controller))
+    }
+}
+
+impl Record {
+    pub async fn run(self, folder: &Path) -> Result<()> {
+        let (environment, controller) = self.peer.start(folder).await?;
+        let shared = Arc::new(Mutex::new(real::Shared { environment, controller, other: None }));
         let is_chosen =
             |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()));
         let mut recipes = scenario::recordings()?;

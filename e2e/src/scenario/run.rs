@@ -253,6 +253,7 @@ impl Run<'_> {
             }
             Action::Prometheus(to) => world.switch_prometheus(*to).await,
             Action::Controller(to) => world.switch_controller(*to).await,
+            Action::Exchange => world.exchange_controller().await,
             Action::Save(file) => {
                 let file = super::folder().join("manifests").join(file);
                 snapshot::save(&self.client, &self.scenario.name, &file, world.now(), &self.hidden).await

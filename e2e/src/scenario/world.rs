@@ -1,6 +1,6 @@
 //! What a scenario needs of a cluster beside its API.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use jiff::Timestamp;
 use kube::Client;
 
@@ -54,4 +54,12 @@ pub trait World {
     /// # Errors
     /// The world cannot.
     async fn switch_controller(&mut self, to: Switch) -> Result<()>;
+
+    /// Kills the controller and starts the other one in its place.
+    ///
+    /// # Errors
+    /// There is no other.
+    async fn exchange_controller(&mut self) -> Result<()> {
+        bail!("there is no other controller here")
+    }
 }
