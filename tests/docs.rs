@@ -220,20 +220,6 @@ fn all_metrics_are_listed_and_no_others() {
     assert_eq!(listed, made);
 }
 
-#[test]
-fn all_refused_fields_are_listed() {
-    let source = read("src/api/validation/unsupported.rs");
-    let literal = Regex::new(r#"\("([A-Za-z.]+)", (?:\||step)"#).unwrap();
-    let page = read("docs/compatibility.md");
-    let mut count = 0;
-    for found in literal.captures_iter(&source) {
-        let field = found[1].rsplit('.').next().unwrap().to_owned();
-        assert!(page.contains(&format!("`{field}`")), "docs/compatibility.md does not name {field}");
-        count += 1;
-    }
-    assert!(count >= 5, "unsupported.rs has changed: {count} fields found");
-}
-
 /// Helm renders the chart with the very arguments that the page on installing gives.
 #[test]
 fn the_chart_renders_as_installed() {
