@@ -53,6 +53,10 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     if scene.starts_over() && create_error.is_none() && (invalid.is_none() || undoes) {
         start_over(&scene, &mut draft, &mut facts);
     } else {
+        if !scene.starts_over() {
+            // The same steps, that another controller may have hashed in another way.
+            draft.status.current_step_hash.clone_from(&scene.step_hash);
+        }
         take_requests(&scene, &mut draft, &mut facts);
     }
     if let Some(message) = &invalid {

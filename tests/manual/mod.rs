@@ -28,6 +28,11 @@ impl Block {
     pub fn is_values(&self) -> bool {
         self.info.starts_with("yaml values")
     }
+
+    /// Whether it is for another system, whose kinds no cluster of ours serves.
+    pub fn is_foreign(&self) -> bool {
+        self.info.starts_with("yaml foreign")
+    }
 }
 
 impl Page {

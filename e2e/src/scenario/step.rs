@@ -17,8 +17,10 @@
 //! | `make the gateway refuse route NAME`, `make the gateway accept route NAME` | by a `sectionName` that no listener has; it says so in the route's status |
 //! | `stop Prometheus`, `start Prometheus` | |
 //! | `kill the controller`, `start the controller` | |
+//! | `exchange the controller` | kills it and starts the other one of the two that `tidegate-e2e hand-over` knows |
+//! | `save FILE` | writes what is there to FILE in `manifests/`; see [`super::snapshot`] |
 //!
-//! In manifests, `${NAMESPACE}` and `${PROMETHEUS}` stand for the namespace of the scenario and the address of
+//! In manifests, `${NOW-5s}` and `${NOW+5s}` are instants, `${NAMESPACE}` and `${PROMETHEUS}` stand for the namespace of the scenario and the address of
 //! Prometheus, and `${UID}` in an owner reference for the uid of the Rollout. [`super::condition`] lists the conditions.
 
 use std::time::Duration;
@@ -84,6 +86,9 @@ pub enum Action {
     },
     Prometheus(Switch),
     Controller(Switch),
+    Exchange,
+    /// Into a file in `manifests/`.
+    Save(String),
 }
 
 /// How the pods of an image behave.
@@ -132,6 +137,8 @@ impl Action {
             "retry" => Self::Retry,
             "pause" => Self::Pause,
             "resume" => Self::Resume,
+            "exchange" => words.expect("the controller").map(|()| Self::Exchange)?,
+            "save" => Self::Save(words.word("a file")?.to_owned()),
             "undo" if words.take("to revision") => Self::Undo { revision: Some(words.number()?) },
             "undo" => Self::Undo { revision: None },
             "scale" => words.expect("to").and_then(|()| words.number()).map(Self::Scale)?,
