@@ -1,6 +1,7 @@
 //! Deciding for a Rollout. Pure.
 
 mod analysis_runs;
+mod blue_green;
 mod canary;
 mod conditions;
 pub mod decide;
@@ -8,6 +9,7 @@ mod draft;
 mod duration;
 mod events;
 pub mod guard;
+mod pass;
 mod pauses;
 mod references;
 pub mod replicas;

@@ -1,6 +1,8 @@
 //! The guard is judged from outside: a data plane that may still follow whatever was there within the propagation delay,
 //! and promises that are counted in pods and weights. The checker shares no code with the guard.
 
+mod blue_green;
+
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -36,6 +38,8 @@ struct State {
     surge: i32,
     unavailable: i32,
     aborted: bool,
+    /// Whether the Services swap, so that nobody calls that of the canary by its name.
+    takes_turns: bool,
     canary_size: Option<i32>,
     new: usize,
     pods: [Pods; 4],
@@ -119,7 +123,9 @@ fn check(before: &State, after: &State, all: &[Write]) -> Result<(), String> {
                     return Err(format!("S2: revision {one} scaled to {size}, {share}% may reach it"));
                 }
             }
-            let selected = after.stable.all().chain(after.canary.all()).any(|selection| selection == Some(one));
+            let by_name = if before.takes_turns { None } else { Some(&after.canary) };
+            let services = std::iter::once(&after.stable).chain(by_name);
+            let selected = services.flat_map(Lagging::all).any(|selection| selection == Some(one));
             let old = one != 0 && one != before.new;
             let least = if before.routes.is_empty() { 1 } else { spec };
             let waiting = before.pods[0].spec == 0 || before.pods[before.new].spec == 0;
@@ -355,6 +361,9 @@ fn world(state: &State) -> World {
         "maxUnavailable": state.unavailable,
         "steps": [{ "setCanaryScale": { "matchTrafficWeight": true } }],
     });
+    if state.takes_turns {
+        canary["pingPong"] = json!({ "pingService": STABLE, "pongService": CANARY });
+    }
     if let Some(size) = state.canary_size {
         canary["steps"] = json!([{ "setCanaryScale": { "replicas": size } }]);
         canary["abortScaleDownDelaySeconds"] = 0.into();
@@ -400,6 +409,7 @@ fn world(state: &State) -> World {
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services: [service(STABLE, &state.stable), service(CANARY, &state.canary)].into(),
         routes: state.routes.iter().enumerate().map(route).collect(),
+        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
@@ -454,38 +464,39 @@ fn revisions<'a>(world: &'a World, state: &State) -> Revisions<'a> {
 fn states() -> impl Strategy<Value = State> {
     let pods = || (0..=6, 0..=7).prop_map(|(spec, available)| Pods { spec, available });
     let few = || prop_oneof![2 => Just(Pods::default()), 1 => pods()];
-    let sizes = (0..=6_i32, 0..=2_i32, 0..=2_i32, any::<bool>(), prop::option::weighted(0.2, 0..=3_i32), 0..4_usize);
+    let sizes =
+        (0..=6_i32, 0..=2_i32, 0..=2_i32, any::<(bool, bool)>(), prop::option::weighted(0.2, 0..=3_i32), 0..4_usize);
     let service = || (prop::option::weighted(0.85, 0..4_usize), prop::option::weighted(0.3, 0..4_usize));
     let route = || (prop_oneof![Just(0), 0..=100, Just(100)], prop::option::weighted(0.3, 0..=100));
     let traffic = (service(), service(), prop::collection::vec(route(), 0..=2), prop::bool::weighted(0.1));
-    (sizes, (pods(), pods(), few(), few()), traffic).prop_map(
-        |((replicas, surge, unavailable, aborted, canary_size, new), pods, (stable, canary, routes, pending))| {
-            let pods = [pods.0, pods.1, pods.2, pods.3];
-            // The guard itself has kept the pods of what a Service has selected until just now.
-            let lagging = |(now, before): (Option<usize>, Option<usize>)| {
-                Lagging::new(now, before.filter(|one| pods[*one] != Pods::default()).map(Some))
-            };
-            // Nor has it let stable's Service select a revision that was to be aborted.
-            let stable = match (aborted && new != 0, stable) {
-                (true, (now, before)) => (now.filter(|one| *one != new), before.filter(|one| *one != new)),
-                (false, stable) => stable,
-            };
-            let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
-            State {
-                replicas,
-                surge,
-                unavailable: unavailable.min(replicas),
-                aborted,
-                canary_size: canary_size.filter(|_| !routes.is_empty()),
-                new,
-                pods,
-                stable: lagging(stable),
-                canary: lagging(canary),
-                pending: pending && !routes.is_empty(),
-                routes: routes.into_iter().map(|(now, before)| Lagging::new(now, before)).collect(),
-            }
-        },
-    )
+    (sizes, (pods(), pods(), few(), few()), traffic).prop_map(|(sizes, pods, (stable, canary, routes, pending))| {
+        let (replicas, surge, unavailable, (aborted, takes_turns), canary_size, new) = sizes;
+        let pods = [pods.0, pods.1, pods.2, pods.3];
+        // The guard itself has kept the pods of what a Service has selected until just now.
+        let lagging = |(now, before): (Option<usize>, Option<usize>)| {
+            Lagging::new(now, before.filter(|one| pods[*one] != Pods::default()).map(Some))
+        };
+        // Nor has it let stable's Service select a revision that was to be aborted.
+        let stable = match (aborted && new != 0, stable) {
+            (true, (now, before)) => (now.filter(|one| *one != new), before.filter(|one| *one != new)),
+            (false, stable) => stable,
+        };
+        let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+        State {
+            replicas,
+            surge,
+            unavailable: unavailable.min(replicas),
+            aborted,
+            takes_turns: takes_turns && !routes.is_empty(),
+            canary_size: canary_size.filter(|_| !routes.is_empty()),
+            new,
+            pods,
+            stable: lagging(stable),
+            canary: lagging(canary),
+            pending: pending && !routes.is_empty(),
+            routes: routes.into_iter().map(|(now, before)| Lagging::new(now, before)).collect(),
+        }
+    })
 }
 
 fn proposals() -> impl Strategy<Value = Proposal> {
@@ -505,11 +516,15 @@ fn proposals() -> impl Strategy<Value = Proposal> {
 }
 
 /// What strategies ask for in the end: a canary of some weight, a promoted one, or stable alone again.
-fn goal(state: &State, weight: i32) -> Proposal {
+fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     let weight = if state.aborted || state.new == 0 { 0 } else { weight };
     let routed = !state.routes.is_empty();
     let (canary, stable) = match (routed, state.canary_size) {
         (true, Some(size)) if weight > 0 => (size.max(1), state.replicas),
+        // With dynamicStableScale stable has no more pods than its weight needs, once the weight goes to the new version.
+        (true, _) if dynamic && state.canary.now == Some(state.new) => {
+            (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100))
+        }
         (true, _) => (ceil(weight * state.replicas, 100), state.replicas),
         (false, _) => replicas::ideal_split(state.replicas, weight, 100, state.surge),
     };
@@ -540,12 +555,13 @@ proptest! {
     }
 
     #[test]
-    fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100) {
+    fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100, dynamic: bool) {
         if state.replicas == 0 {
             (state.replicas, state.unavailable) = (1, 1);
         }
-        let proposal = goal(&state, weight);
+        let mut proposal = Proposal::default();
         for _ in 0..40 {
+            proposal = goal(&state, weight, dynamic);
             check_all_subsets(&state, &proposal)?;
             let (admitted, writes) = decide(&state, &proposal);
             if writes.is_empty() && admitted.holds.is_empty() {
@@ -570,6 +586,7 @@ fn canary_at(weight: i32, pods: i32) -> State {
         surge: 3,
         unavailable: 2,
         aborted: false,
+        takes_turns: false,
         canary_size: None,
         new: 1,
         pods: [available(10), available(pods), Pods::default(), Pods::default()],
@@ -664,6 +681,38 @@ fn an_abort_needs_neither_the_canary_service_nor_a_gateway() {
     let revisions = revisions(&world, &state);
     let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
     assert_eq!(admit(&world, &revisions, &traffic, weight(0)).splits, [Some(Split::new(0, 100))]);
+}
+
+#[test]
+fn a_service_that_was_deleted_may_still_lead_to_its_pods() {
+    let state = State { aborted: true, ..canary_at(0, 2) };
+    let mut world = world(&state);
+    world.services.remove(CANARY);
+    for (seconds, left) in [(2, 2), (5, 0)] {
+        let canary = ObjectRef::new(SERVICE, "shop", CANARY);
+        world.gone = [(canary, world.now - SignedDuration::from_secs(seconds))].into();
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+        let admitted = admit(&world, &revisions, &traffic, size(1, 0));
+        assert_eq!(admitted.replicas[&name(1)], left, "after {seconds} s");
+        let told: Vec<_> = admitted.holds.iter().map(ToString::to_string).collect();
+        let expected = "ReplicaSet web-h1 stays at 2: Service web-canary may still send traffic to it \
+                        (until 2026-01-01T12:00:03Z)";
+        assert_eq!(told, if left == 0 { vec![] } else { vec![expected] });
+    }
+}
+
+#[test]
+fn a_route_that_was_deleted_may_still_give_its_weight() {
+    let state = canary_at(0, 2);
+    let mut world = world(&state);
+    for (seconds, left) in [(2, 2), (5, 0)] {
+        let other = ObjectRef::new(HTTP_ROUTE, "shop", "selected");
+        world.gone = [(other, world.now - SignedDuration::from_secs(seconds))].into();
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+        assert_eq!(admit(&world, &revisions, &traffic, size(1, 0)).replicas[&name(1)], left, "after {seconds} s");
+    }
 }
 
 #[test]
