@@ -198,6 +198,19 @@ fn all_commands_and_flags_are_listed() {
     assert_eq!(written, generated, "run UPDATE_DOCS=1 cargo test --test docs");
 }
 
+/// Pictures in the manual are those that the tests of the tree draw.
+#[test]
+fn pictures_are_as_they_are_drawn() {
+    let mut count = 0;
+    for block in pages().iter().flat_map(|page| &page.blocks) {
+        let Some(name) = block.info.strip_prefix("text picture ") else { continue };
+        let drawn = read(&format!("src/cli/tree/pictures/{name}.txt"));
+        assert!(block.text == drawn, "{}: the picture {name} is now:\n{drawn}", block.place);
+        count += 1;
+    }
+    assert!(count > 0, "there is no picture in the manual");
+}
+
 #[test]
 fn all_metrics_are_listed_and_no_others() {
     let source = read("src/controller/telemetry.rs");
