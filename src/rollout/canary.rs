@@ -20,7 +20,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{World, analysis_runs, events, pauses, revision, services};
+use super::{World, analysis_runs, events, metadata, pauses, restart, revision, services, workload};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,8 @@ pub(super) fn pass(
     facts: &mut Facts,
 ) {
     let halted = halted(scene, &draft.status);
-    let sizes = sizes(scene, draft);
+    let mut sizes = sizes(scene, draft);
+    restart::make_room(scene, &routing.traffic, &mut sizes.wishes);
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
@@ -69,6 +70,11 @@ pub(super) fn pass(
 
     if !halted {
         scale(scene, draft, &admitted, &sizes.wishes);
+    }
+    if reach == Reach::Forward {
+        workload::take_over(scene, draft, &routing.traffic);
+        metadata::sync(draft, &scene.rollout.spec.strategy, &scene.revisions);
+        restart::follow(scene, draft, &routing.traffic, &admitted);
     }
     for deletion in admitted.deletions(scene.world) {
         draft.because(deletion.to_string());

@@ -5,6 +5,7 @@ use crate::api::rollout::RolloutStatus;
 
 use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
 use super::draft::Draft;
+use super::restart;
 use super::scene::Scene;
 
 /// Takes over what was observed of the ReplicaSets.
@@ -37,6 +38,9 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
         return ("Paused", condition.reason.clone());
     }
     let progressing = |message: &str| ("Progressing", message.to_owned());
+    if restart::is_asked(scene, status.restarted_at.as_ref()) {
+        return ("Progressing", with_waits("rollout is restarting", waits));
+    }
     if status.updated_replicas < scene.replicas {
         return ("Progressing", with_waits("more replicas need to be updated", waits));
     }

@@ -8,19 +8,10 @@ use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, TrafficRouting};
 
 type Check<T> = (&'static str, fn(&T) -> bool);
 
-const SPEC: &[Check<RolloutSpec>] = &[
-    ("workloadRef", |spec| spec.workload_ref.is_some()),
-    ("restartAt", |spec| spec.restart_at.is_some()),
-    ("strategy.blueGreen", |spec| spec.strategy.blue_green.is_some()),
-];
+const SPEC: &[Check<RolloutSpec>] = &[("strategy.blueGreen", |spec| spec.strategy.blue_green.is_some())];
 
-const CANARY: &[Check<CanaryStrategy>] = &[
-    ("antiAffinity", |canary| canary.anti_affinity.is_some()),
-    ("canaryMetadata", |canary| canary.canary_metadata.is_some()),
-    ("stableMetadata", |canary| canary.stable_metadata.is_some()),
-    ("dynamicStableScale", |canary| canary.dynamic_stable_scale),
-    ("pingPong", |canary| canary.ping_pong.is_some()),
-];
+const CANARY: &[Check<CanaryStrategy>] =
+    &[("dynamicStableScale", |canary| canary.dynamic_stable_scale), ("pingPong", |canary| canary.ping_pong.is_some())];
 
 const ROUTING: &[Check<TrafficRouting>] = &[
     ("istio", |routing| routing.istio.is_some()),

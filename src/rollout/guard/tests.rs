@@ -397,6 +397,8 @@ fn world(state: &State) -> World {
     World {
         now,
         rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
+        pods: None,
+        workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services: [service(STABLE, &state.stable), service(CANARY, &state.canary)].into(),
         routes: state.routes.iter().enumerate().map(route).collect(),
