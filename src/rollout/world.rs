@@ -25,7 +25,8 @@ pub struct World {
     pub replica_sets: Vec<ReplicaSet>,
     /// The pods of the ReplicaSets, read live and only for decisions that need them: see [`super::needs_pods`].
     pub pods: Option<Vec<Pod>>,
-    /// Services that the strategy names, by name; one that does not exist is not in the map.
+    /// Services that the strategy names, and those that it has named and that are still marked as the Rollout's; by name.
+    /// One that does not exist is not in the map.
     pub services: BTreeMap<String, Observed<Service>>,
     /// Objects that the routers asked for; one that does not exist is not in the map.
     pub routes: Routes,

@@ -17,7 +17,7 @@
 //!
 //! Left out or made equal, because it differs between two runs on the same cluster:
 //!
-//! - hashes: the N-th ReplicaSet that was made is called `rN`;
+//! - hashes: the N-th ReplicaSet that was made is called `rN`, and names of pods;
 //! - times, and durations that tell how long something took;
 //! - messages while the phase is Progressing, and the reasons of Progressing that count pods; what the state says at the
 //!   end of a section is kept;
@@ -240,6 +240,9 @@ impl State {
     /// Without hashes and times.
     pub fn plain(&self, message: &str) -> String {
         let mut message = message.to_owned();
+        for (_, pod) in self.objects.keys().filter(|(kind, _)| *kind == Kind::Pod) {
+            message = message.replace(pod.as_str(), "<pod>");
+        }
         for (hash, name) in &self.names {
             message = message.replace(hash, name);
         }

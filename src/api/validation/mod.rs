@@ -97,7 +97,7 @@ fn workload(spec: &RolloutSpec, at: &FieldPath, with: Workload, errors: &mut Vec
     if let (Some(reference), Workload::AsWritten) = (&spec.workload_ref, with) {
         if let Some(template) = template {
             let detail = "template must be empty for workload reference rollout";
-            errors.push(FieldError::invalid(at.child("template"), template.as_value().clone(), detail));
+            errors.push(FieldError::invalid(at.child("template"), template.to_value(), detail));
         }
         workload_ref(spec, reference, at, errors);
         return;

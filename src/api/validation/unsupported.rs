@@ -8,8 +8,6 @@ use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, TrafficRouting};
 
 type Check<T> = (&'static str, fn(&T) -> bool);
 
-const SPEC: &[Check<RolloutSpec>] = &[("strategy.blueGreen", |spec| spec.strategy.blue_green.is_some())];
-
 const CANARY: &[Check<CanaryStrategy>] =
     &[("dynamicStableScale", |canary| canary.dynamic_stable_scale), ("pingPong", |canary| canary.ping_pong.is_some())];
 
@@ -24,7 +22,6 @@ const ROUTING: &[Check<TrafficRouting>] = &[
 ];
 
 pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
-    collect("spec", SPEC, spec, errors);
     let Some(canary) = &spec.strategy.canary else { return };
     collect("spec.strategy.canary", CANARY, canary, errors);
     if let Some(routing) = &canary.traffic_routing {

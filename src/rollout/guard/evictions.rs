@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::int_or_percent::{IntOrString, Round};
 use crate::rollout::revision::Revisions;
 use crate::rollout::world::{Pod, ReplicaSet, World};
 
@@ -37,7 +38,7 @@ pub fn evictions(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>
     let each = revisions.all().map(|set| (set.name.clone(), (available(set) - guard.least(set, admitted)).max(0)));
     let each = each.collect();
     let all: i32 = revisions.all().map(available).sum();
-    Allowance { each, together: (all - (guard.replicas - guard.limits.unavailable)).max(0) }
+    Allowance { each, together: (all - (guard.replicas - guard.may_miss())).max(0) }
 }
 
 /// Whether not one pod of a ReplicaSet could ever be evicted, even with all pods of these sizes available.
@@ -51,8 +52,7 @@ pub fn is_stuck(
     let guard = Guard::new(world, revisions, traffic);
     let size = |set: &ReplicaSet| sizes.get(&set.name).copied().unwrap_or(set.replicas);
     let all: i32 = revisions.all().map(size).sum();
-    size(replica_set) <= guard.least(replica_set, &Admitted::default())
-        || all <= guard.replicas - guard.limits.unavailable
+    size(replica_set) <= guard.least(replica_set, &Admitted::default()) || all <= guard.replicas - guard.may_miss()
 }
 
 impl Allowance {
@@ -72,10 +72,18 @@ impl Allowance {
 }
 
 impl Guard<'_> {
+    /// `maxUnavailable`; that of blue-green is for restarts only.
+    fn may_miss(&self) -> i32 {
+        let Some(strategy) = &self.world.rollout.spec.strategy.blue_green else { return self.limits.unavailable };
+        let default = IntOrString::from("25");
+        let wanted = strategy.max_unavailable.as_ref().unwrap_or(&default);
+        wanted.scaled_leniently(self.replicas, Round::Down).unwrap_or(0).clamp(0, self.replicas.max(0))
+    }
+
     /// The fewest pods with which a ReplicaSet carries its traffic, when as many are missing as the user has agreed to.
     fn least(&self, set: &ReplicaSet, admitted: &Admitted) -> i32 {
         let need = self.need(set, admitted, true).pods;
-        let missing = i64::from(need) * i64::from(self.limits.unavailable) / i64::from(self.replicas.max(1));
+        let missing = i64::from(need) * i64::from(self.may_miss()) / i64::from(self.replicas.max(1));
         need - i32::try_from(missing).unwrap_or(0)
     }
 }
