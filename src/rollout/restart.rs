@@ -15,6 +15,8 @@ use super::world::{Pod, ReplicaSet};
 /// Seconds after which an eviction that was refused is tried again. Disruption budgets refuse for as long as pods are
 /// missing, which no watch of ours tells.
 const RETRY_SECONDS: i64 = 30;
+/// Seconds after which a ReplicaSet should have counted the pods that were listed. It usually wakes us itself.
+const REPORT_SECONDS: i64 = 2;
 
 /// The instant before which no pod may have been made, as long as a restart is asked for and not over.
 fn asked(rollout: &Rollout) -> Option<Timestamp> {
@@ -60,6 +62,11 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffic
     }
     let sets = || scene.revisions.all();
     if sets().all(|set| candidates(scene, set, at).next().is_none()) {
+        if !sets().all(|set| guard::reports_its_pods(scene.world, set)) {
+            // The last evictions are not counted yet: with them the Rollout is not healthy again.
+            draft.wake_after(scene.world.now, REPORT_SECONDS);
+            return;
+        }
         draft.because("all pods are newer than restartAt");
         draft.status.restarted_at.clone_from(&scene.rollout.spec.restart_at);
         return;

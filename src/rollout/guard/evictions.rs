@@ -30,15 +30,16 @@ pub fn evictions(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>
     if revisions.all().any(shrinks) {
         return Allowance::default();
     }
-    let available = |set: &ReplicaSet| {
-        let pods = world.pods.iter().flatten().filter(|pod| pod.controller == set.uid);
-        let listed = pods.filter(|pod| is_available(pod, set, world.now)).count();
-        kept(set).min(i32::try_from(listed).unwrap_or(i32::MAX))
-    };
+    let available = |set: &ReplicaSet| kept(set).min(listed(world, set));
     let each = revisions.all().map(|set| (set.name.clone(), (available(set) - guard.least(set, admitted)).max(0)));
     let each = each.collect();
     let all: i32 = revisions.all().map(available).sum();
     Allowance { each, together: (all - (guard.replicas - guard.may_miss())).max(0) }
+}
+
+/// Whether a ReplicaSet reports as many available pods as were listed.
+pub fn reports_its_pods(world: &World, set: &ReplicaSet) -> bool {
+    set.status.available == listed(world, set)
 }
 
 /// Whether not one pod of a ReplicaSet could ever be evicted, even with all pods of these sizes available.
@@ -86,6 +87,12 @@ impl Guard<'_> {
         let missing = i64::from(need) * i64::from(self.may_miss()) / i64::from(self.replicas.max(1));
         need - i32::try_from(missing).unwrap_or(0)
     }
+}
+
+/// The available pods of a ReplicaSet, as they were listed.
+fn listed(world: &World, set: &ReplicaSet) -> i32 {
+    let pods = world.pods.iter().flatten().filter(|pod| pod.controller == set.uid);
+    i32::try_from(pods.filter(|pod| is_available(pod, set, world.now)).count()).unwrap_or(i32::MAX)
 }
 
 fn is_available(pod: &Pod, set: &ReplicaSet, now: Timestamp) -> bool {

@@ -42,7 +42,7 @@ use super::replicas::{self, Counts, Limits, share_up};
 use super::revision::{self, Revisions};
 use super::world::{ReplicaSet, Service, World};
 
-pub use self::evictions::{evictions, is_stuck};
+pub use self::evictions::{evictions, is_stuck, reports_its_pods};
 pub use self::traffic::Traffic;
 pub use self::workload::workload_keeps;
 
