@@ -174,6 +174,22 @@ fn every_rule_names_its_field() {
             canary(json!({"trafficRouting": {"gatewayAPI": {"httpRoute": "web"}}})),
             "spec.strategy.canary.stableService: Invalid value: \"\"",
         ),
+        (
+            canary(json!({"pingPong": {"pingService": "a", "pongService": "b"}})),
+            "spec.strategy.canary.pingPong: Invalid value: {\"pingService\":\"a\",\"pongService\":\"b\"}: needs trafficRouting:",
+        ),
+        (
+            canary(
+                json!({"pingPong": {"pingService": "a", "pongService": "a"}, "trafficRouting": {"gatewayAPI": {"httpRoute": "web"}}}),
+            ),
+            "spec.strategy.canary.pingPong.pingService: Invalid value: \"a\": must differ from pongService",
+        ),
+        (
+            routed(
+                json!({"pingPong": {"pingService": "a", "pongService": "b"}, "trafficRouting": {"nginx": {"stableIngress": "web"}}}),
+            ),
+            "spec.strategy.canary.pingPong: Invalid value: {\"pingService\":\"a\",\"pongService\":\"b\"}: needs trafficRouting by",
+        ),
         (canary(json!({"trafficRouting": {}})), "spec.strategy.canary.trafficRouting: Required value: a router"),
         (
             istio(json!({"trafficRouting": {"maxTrafficWeight": 1000}})),
@@ -213,7 +229,6 @@ fn every_rule_names_its_field() {
 #[test]
 fn what_is_not_acted_upon_is_refused() {
     for (patch, path) in [
-        (canary(json!({"dynamicStableScale": true})), "spec.strategy.canary.dynamicStableScale"),
         (
             routed(json!({"trafficRouting": {"plugins": {"acme/router": {}}}})),
             "spec.strategy.canary.trafficRouting.plugins[acme/router]",

@@ -1,15 +1,11 @@
 //! Fields that Tidegate reads but does not act upon yet. They are refused, never ignored: a release must not run with a
 //! safeguard that its author believes in and that is not there.
 
-use crate::api::canary::CanaryStrategy;
 use crate::api::field_error::FieldError;
 use crate::api::rollout::RolloutSpec;
 use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, TrafficRouting};
 
 type Check<T> = (&'static str, fn(&T) -> bool);
-
-const CANARY: &[Check<CanaryStrategy>] =
-    &[("dynamicStableScale", |canary| canary.dynamic_stable_scale), ("pingPong", |canary| canary.ping_pong.is_some())];
 
 const ROUTING: &[Check<TrafficRouting>] = &[
     ("istio", |routing| routing.istio.is_some()),
@@ -23,7 +19,6 @@ const ROUTING: &[Check<TrafficRouting>] = &[
 
 pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
     let Some(canary) = &spec.strategy.canary else { return };
-    collect("spec.strategy.canary", CANARY, canary, errors);
     if let Some(routing) = &canary.traffic_routing {
         collect("spec.strategy.canary.trafficRouting", ROUTING, routing, errors);
         for name in routing.plugins.keys().filter(|name| *name != GATEWAY_API_PLUGIN) {

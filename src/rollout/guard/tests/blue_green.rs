@@ -159,6 +159,7 @@ fn world(state: &State) -> World {
         workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services,
+        gone: BTreeMap::new(),
         routes: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
