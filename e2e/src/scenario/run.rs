@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, TypeMeta};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, TypeMeta,
+};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -230,6 +232,15 @@ impl Run<'_> {
             Action::Retry => self.patch_status(json!({"abort": false})).await,
             Action::Pause => self.patch_spec(json!({"paused": true})).await,
             Action::Resume => self.patch_spec(json!({"paused": false})).await,
+            Action::Restart => {
+                // What the time is only the cluster knows: it may be a virtual one.
+                let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "now"}});
+                let probe: ConfigMap = serde_json::from_value(probe)?;
+                let params = PostParams { dry_run: true, ..PostParams::default() };
+                let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &self.scenario.name);
+                let now = maps.create(&params, &probe).await?.metadata.creation_timestamp;
+                self.patch_spec(json!({"restartAt": now})).await
+            }
             Action::Undo { revision } => self.undo(*revision).await,
             Action::Scale(replicas) => {
                 let patch = json!({"spec": {"replicas": replicas}});
@@ -400,9 +411,9 @@ impl Run<'_> {
                 ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural)
             }
             None => {
-                let group = "argoproj.io/v1alpha1";
-                let name = match plural {
-                    "analysistemplates" => "AnalysisTemplate",
+                let (group, name) = match plural {
+                    "analysistemplates" => ("argoproj.io/v1alpha1", "AnalysisTemplate"),
+                    "poddisruptionbudgets" => ("policy/v1", "PodDisruptionBudget"),
                     _ => bail!("{plural:?} is not a resource that steps know"),
                 };
                 let types = TypeMeta { api_version: group.to_owned(), kind: name.to_owned() };

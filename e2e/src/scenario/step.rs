@@ -6,6 +6,7 @@
 //! | `set image CONTAINER=IMAGE` | as `kubectl argo rollouts set image` |
 //! | `patch KIND NAME` and YAML below | a JSON merge patch; `patch status of KIND NAME` patches the status subresource |
 //! | `promote`, `promote fully`, `skip the step`, `abort`, `retry`, `pause`, `resume` | the patches of the kubectl plugin |
+//! | `restart` | all pods that are there, as `kubectl argo rollouts restart` does |
 //! | `undo`, `undo to revision N` | the pod template of an earlier revision, as the kubectl plugin copies it |
 //! | `scale to N` | through the scale subresource, as an HPA does |
 //! | `delete KIND NAME` | |
@@ -53,6 +54,7 @@ pub enum Action {
     Retry,
     Pause,
     Resume,
+    Restart,
     Undo {
         /// The one before the present one if `None`.
         revision: Option<i64>,
@@ -139,6 +141,7 @@ impl Action {
             "resume" => Self::Resume,
             "exchange" => words.expect("the controller").map(|()| Self::Exchange)?,
             "save" => Self::Save(words.word("a file")?.to_owned()),
+            "restart" => Self::Restart,
             "undo" if words.take("to revision") => Self::Undo { revision: Some(words.number()?) },
             "undo" => Self::Undo { revision: None },
             "scale" => words.expect("to").and_then(|()| words.number()).map(Self::Scale)?,
