@@ -91,6 +91,13 @@ impl World for Real {
         Ok(())
     }
 
+    async fn lost(&mut self) -> u64 {
+        // What a gateway says when it has no pod to ask, or the pod does not answer.
+        let by_gateway = |status: Option<u16>| status.is_none_or(|status| matches!(status, 404 | 502..=504));
+        let records = self.loads.iter().flat_map(Load::records);
+        records.filter(|record| by_gateway(record.status)).count() as u64
+    }
+
     async fn accept_route(&mut self, _route: &str, _accept: bool) -> Result<()> {
         Ok(())
     }

@@ -100,6 +100,12 @@ impl Run<'_> {
                 self.settle().await;
                 self.check(condition)
             }
+            Action::ExpectNoLoss => {
+                self.settle().await;
+                let lost = world.lost().await;
+                ensure!(lost == 0, "{lost} requests were lost; {}", self.describe());
+                Ok(())
+            }
             Action::Hold { time, condition } => {
                 let until = Instant::now() + pace::shorter(*time, self.pace);
                 let Some(condition) = condition else {
@@ -240,7 +246,7 @@ impl Run<'_> {
             }
             Action::Prometheus(to) => world.switch_prometheus(*to).await,
             Action::Controller(to) => world.switch_controller(*to).await,
-            Action::Wait { .. } | Action::Expect(_) | Action::Hold { .. } => Ok(()),
+            Action::Wait { .. } | Action::Expect(_) | Action::ExpectNoLoss | Action::Hold { .. } => Ok(()),
         }
     }
 
@@ -286,8 +292,10 @@ impl Run<'_> {
             json!({"pauseConditions": null, "controllerPause": false, "currentStepIndex": next})
         } else if paused {
             json!({"pauseConditions": null})
-        } else {
+        } else if rollout["spec"]["strategy"]["canary"]["steps"].is_array() {
             json!({"pauseConditions": null, "currentStepIndex": self.next_step().await?})
+        } else {
+            return Ok(());
         };
         self.patch_status(patch).await
     }

@@ -184,6 +184,10 @@ impl World for Sandbox {
         Ok(())
     }
 
+    async fn lost(&mut self) -> u64 {
+        self.cluster.requests(|record| record.total().lost())
+    }
+
     async fn accept_route(&mut self, route: &str, accept: bool) -> Result<()> {
         // As Traefik says it.
         let refuses = Conduct::Refuses { reason: "NoMatchingParent".to_owned(), message: String::new() };

@@ -32,6 +32,9 @@ pub trait World {
     /// The world cannot.
     async fn send(&mut self, rate: u32, host: &str) -> Result<()>;
 
+    /// How many of the requests that were sent so far no pod has answered.
+    async fn lost(&mut self) -> u64;
+
     /// Lets the gateway refuse an HTTPRoute that names a listener which does not exist, or accept it again. A real gateway
     /// does by itself.
     ///
