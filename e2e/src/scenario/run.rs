@@ -103,7 +103,7 @@ impl Run<'_> {
             Action::ExpectNoLoss => {
                 self.settle().await;
                 let lost = world.lost().await;
-                ensure!(lost == 0, "{lost} requests were lost; {}", self.describe());
+                ensure!(lost.is_none(), "lost: {}; {}", lost.unwrap_or_default(), self.describe());
                 Ok(())
             }
             Action::Hold { time, condition } => {

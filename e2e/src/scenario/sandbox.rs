@@ -184,8 +184,9 @@ impl World for Sandbox {
         Ok(())
     }
 
-    async fn lost(&mut self) -> u64 {
-        self.cluster.requests(|record| record.total().lost())
+    async fn lost(&mut self) -> Option<String> {
+        let lost = self.cluster.requests(|record| record.total().lost());
+        (lost > 0).then(|| format!("{lost} requests"))
     }
 
     async fn accept_route(&mut self, route: &str, accept: bool) -> Result<()> {
