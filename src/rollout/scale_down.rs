@@ -126,8 +126,8 @@ pub(super) fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_s
     // Between updates with pingPong the Service of the next canary goes on selecting the version before, and leads nobody
     // there.
     let idle = scene.canary.ping_pong.is_some() && scene.is_promoted(status);
-    let mut names = scene.services().map(|(_, name)| name).filter(|name| !(idle && *name == scene.canary_service));
     let selects =
         |name: &str| scene.world.services.get(name).is_some_and(|service| services::selected(&service.object) == hash);
-    hash == status.stable_rs || hash == status.current_pod_hash || names.any(selects)
+    let mut names = scene.services().filter(|(_, name)| !idle || *name != scene.canary_service);
+    hash == status.stable_rs || hash == status.current_pod_hash || names.any(|(_, name)| selects(name))
 }

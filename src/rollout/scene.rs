@@ -24,11 +24,11 @@ pub(super) struct Scene<'a> {
     pub rollout: &'a Rollout,
     /// With blue-green one without steps, Services and routers, so that what both strategies share need not ask.
     pub canary: &'a CanaryStrategy,
+    pub blue_green: Option<&'a BlueGreenStrategy>,
     /// The Service that leads to the stable version now; empty without. With `pingPong` the two take turns.
     pub stable_service: &'a str,
     /// The Service that leads to the version on trial now; empty without.
     pub canary_service: &'a str,
-    pub blue_green: Option<&'a BlueGreenStrategy>,
     /// The status as it was read.
     pub observed: &'a RolloutStatus,
     pub desired: Desired<'a>,
@@ -81,23 +81,21 @@ impl<'a> Scene<'a> {
     /// The Services that the strategy names, with their fields.
     pub fn services(&self) -> impl Iterator<Item = (FieldPath, &'a str)> + use<'a> {
         let at = FieldPath::new("spec.strategy");
-        let (strategy, services) = match self.blue_green {
-            Some(strategy) => (
-                "blueGreen",
-                [("activeService", &*strategy.active_service), ("previewService", &strategy.preview_service)],
-            ),
-            None => (
-                "canary",
-                [("stableService", self.canary.stable_service()), ("canaryService", self.canary.canary_service())],
-            ),
-        };
-        let at = at.child(strategy);
-        let ping_pong = self.canary.ping_pong.iter().flat_map({
-            let at = at.child("pingPong");
-            move |both| [(at.child("pingService"), &*both.ping_service), (at.child("pongService"), &both.pong_service)]
-        });
-        let named = services.into_iter().map(move |(field, name)| (at.child(field), name)).chain(ping_pong);
-        named.filter(|(_, name)| !name.is_empty())
+        let canary = at.child("canary");
+        let ping_pong = canary.child("pingPong");
+        let mut named = vec![
+            (canary.child("stableService"), self.canary.stable_service()),
+            (canary.child("canaryService"), self.canary.canary_service()),
+        ];
+        if let Some(services) = &self.canary.ping_pong {
+            named.push((ping_pong.child("pingService"), &services.ping_service));
+            named.push((ping_pong.child("pongService"), &services.pong_service));
+        }
+        if let Some(strategy) = self.blue_green {
+            named.push((at.child("blueGreen").child("activeService"), &strategy.active_service));
+            named.push((at.child("blueGreen").child("previewService"), &strategy.preview_service));
+        }
+        named.into_iter().filter(|(_, name)| !name.is_empty())
     }
 
     /// Every analysis of the strategy with its path.

@@ -196,11 +196,11 @@ impl Guard<'_> {
         if self.is_active(service) || self.is_left_behind(service) {
             return self.full_strength(replica_set, self.traffic.total());
         }
-        if self.takes_turns && self.traffic.role(service) == Some(Role::Canary) {
-            // It selects the version before until the next update, and only routes lead to it: their weight counts.
+        if self.is_preview(service) {
             return 0;
         }
-        if self.is_preview(service) {
+        if self.takes_turns && self.traffic.role(service) == Some(Role::Canary) {
+            // It selects the version before until the next update, and only routes lead to it: their weight counts.
             return 0;
         }
         let is_stable = self.revisions.stable.is_some_and(|stable| stable.name == replica_set.name);
