@@ -207,6 +207,9 @@ impl<'a> Guard<'a> {
 
     /// Whether one revision has all of the traffic, behind the active Service of blue-green and for sure.
     fn is_concentrated(&self) -> bool {
+        if self.world.services.keys().any(|service| self.is_left_behind(service)) {
+            return false;
+        }
         let active =
             self.world.rollout.spec.strategy.blue_green.as_ref().map_or("", |strategy| &strategy.active_service);
         let settled = !self.traffic.services_settle.contains_key(active);
