@@ -34,7 +34,7 @@ fn manifests_pass_lint() {
 }
 
 /// Every page is a cluster of its own: its objects are applied as they stand and its Rollouts become Healthy. Those that
-/// move traffic then make a release, by the weights of their steps. (Prometheus of other pages is not there.)
+/// move traffic then make a release, by the weights of their steps or by blue-green. (Prometheus of other pages is not there.)
 #[tokio::test(start_paused = true)]
 async fn manifests_run() {
     for page in pages() {
@@ -58,7 +58,9 @@ async fn manifests_run() {
         let wait = async {
             for object in objects.iter().filter(|object| object.kind() == "Rollout") {
                 healthy(&cluster, &page, object.name()).await;
-                if !object.value["spec"]["strategy"]["canary"]["trafficRouting"].is_null() {
+                let strategy = &object.value["spec"]["strategy"];
+                let analysed = !strategy["blueGreen"]["prePromotionAnalysis"].is_null();
+                if !strategy["canary"]["trafficRouting"].is_null() || strategy["blueGreen"].is_object() && !analysed {
                     released(&cluster, &page, object).await;
                 }
             }
@@ -82,8 +84,8 @@ async fn healthy(cluster: &Cluster, page: &Page, name: &str) {
 }
 
 async fn released(cluster: &Cluster, page: &Page, object: &manifest::Object) {
-    let steps = object.value["spec"]["strategy"]["canary"]["steps"].as_array().unwrap();
-    let steps: BTreeSet<i64> = steps.iter().filter_map(|step| step["setWeight"].as_i64()).collect();
+    let steps = object.value["spec"]["strategy"]["canary"]["steps"].as_array();
+    let steps: BTreeSet<i64> = steps.into_iter().flatten().filter_map(|step| step["setWeight"].as_i64()).collect();
     let newer = object.value.to_string().replace(":v1", ":v2");
     cluster.apply(&newer).unwrap();
     let mut seen = BTreeSet::new();

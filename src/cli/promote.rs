@@ -96,6 +96,18 @@ fn patches(rollout: &Rollout, extent: Extent) -> anyhow::Result<(Option<Value>, 
 mod tests {
     use super::*;
 
+    #[test]
+    fn blue_green_has_no_step_to_skip() {
+        let pause = json!({"reason": "BlueGreenPause", "startTime": "2026-01-01T00:00:00Z"});
+        let strategy = json!({"strategy": {"canary": null, "blueGreen": {"activeService": "web"}}});
+        let paused = json!({"pauseConditions": [pause], "controllerPause": true});
+        let unpause = json!({"status": {"pauseConditions": null}});
+        let next = |status: Value| patches(&rollout(strategy.clone(), status), Extent::Next).unwrap();
+        assert_eq!(next(paused), (None, Some(unpause)));
+        assert_eq!(next(json!({})), (None, None));
+        assert!(patches(&rollout(strategy.clone(), json!({})), Extent::CurrentStep).is_err());
+    }
+
     fn rollout(spec: Value, status: Value) -> Rollout {
         let mut object = json!({
             "metadata": {"name": "web"},

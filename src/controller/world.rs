@@ -127,6 +127,7 @@ fn templates(index: &Index, rollout: &Rollout, namespace: &str) -> Templates {
 mod tests {
     use serde_json::{Value, json};
 
+    use crate::api::names;
     use crate::api::resource::Resource;
 
     use super::*;
@@ -173,6 +174,12 @@ mod tests {
                 json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}}}),
             );
         }
+        let mark = json!({names::MANAGED_BY: "web"});
+        see(
+            &mut index,
+            resource::SERVICE,
+            json!({"metadata": {"name": "web-former", "annotations": mark}, "spec": {}}),
+        );
         for (name, owners, app) in [
             ("web-2", owner("Rollout", "web"), "web"),
             ("web-1", json!([]), "web"),
@@ -203,7 +210,8 @@ mod tests {
         let world = ready(view(&index, &web, Timestamp::UNIX_EPOCH, Vec::new(), &Settings::default()));
         let names: Vec<&str> = world.replica_sets.iter().map(|replica_set| replica_set.name.as_str()).collect();
         assert_eq!(names, ["web-1", "web-2"]);
-        assert_eq!(world.services.keys().collect::<Vec<_>>(), ["web-stable"]);
+        let services: Vec<_> = world.services.keys().collect();
+        assert_eq!(services, ["web-former", "web-stable"], "also one that is named no more");
         assert_eq!(world.templates.cluster.keys().collect::<Vec<_>>(), ["errors"]);
         assert_eq!(world.templates.namespaced.keys().collect::<Vec<_>>(), ["inner"]);
         let status = world.analysis_runs[0].status.as_ref().unwrap();

@@ -108,7 +108,7 @@ pub(super) fn fast_rollback(scene: &Scene<'_>) -> Option<String> {
     }
     let (new, stable) = (scene.revisions.new?, scene.separate_stable()?);
     let kept = scale_down::deadline(new).is_some_and(|deadline| scene.world.now < deadline);
-    (kept && new.created < stable.created).then(|| format!("Rollback to '{}' within scaleDownDelay", new.name))
+    (kept && new.age() < stable.age()).then(|| format!("Rollback to '{}' within scaleDownDelay", new.name))
 }
 
 /// Whether an analysis was successful, by what the status says of its run.

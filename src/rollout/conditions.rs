@@ -123,7 +123,7 @@ fn pause(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     }
     if paused {
         set(draft, PAUSED, "True", "RolloutPaused", "Rollout is paused");
-    } else if find(&draft.status, PAUSED).is_some_and(|condition| condition.status == "True") {
+    } else if says_paused(&draft.status) {
         set(draft, PAUSED, "False", "RolloutPaused", "Rollout is paused");
     }
 }
@@ -295,6 +295,11 @@ fn replica_failure(scene: &Scene<'_>, draft: &mut Draft<'_>) {
 fn completed(draft: &mut Draft<'_>) {
     let status = if is_stable(&draft.status) { "True" } else { "False" };
     set(draft, COMPLETED, status, "RolloutCompleted", "RolloutCompleted");
+}
+
+/// Whether the status says that the Rollout is paused.
+pub(super) fn says_paused(status: &RolloutStatus) -> bool {
+    find(status, PAUSED).is_some_and(|condition| condition.status == "True")
 }
 
 /// Whether the status says that an update is under way already.

@@ -230,15 +230,17 @@ fn abort(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts) {
 
 /// Tells that a pause has begun or ended. An abort ends pauses too, but resumes nothing.
 fn tell_pauses(observed: &RolloutStatus, draft: &mut Draft<'_>) {
-    // A user promotes by taking the conditions away: then only the mark that we had paused is left to go, and blue-green
-    // lets it go when the promotion is made.
-    let was_paused = !observed.pause_conditions.is_empty() || observed.controller_pause;
+    // A user promotes by taking the conditions away: then only the mark that we had paused is left to go. Blue-green keeps
+    // that until the promotion is made, but it is told once.
+    let promoted = observed.controller_pause && conditions::says_paused(observed);
+    let was_paused = !observed.pause_conditions.is_empty() || promoted;
+    let is_paused = conditions::says_paused(&draft.status);
     match draft.status.pause_conditions.first() {
         Some(condition) if observed.pause_conditions.is_empty() => {
             let reason = condition.reason.clone();
             draft.event(events::paused(&reason));
         }
-        None if was_paused && !draft.status.controller_pause && draft.status.aborted_at.is_none() => {
+        None if was_paused && !is_paused && draft.status.aborted_at.is_none() => {
             draft.event(events::resumed());
         }
         _ => {}

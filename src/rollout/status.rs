@@ -26,11 +26,15 @@ pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
 
 /// With blue-green it is the active version that serves, and that an autoscaler looks at.
 fn count_active(scene: &Scene<'_>, strategy: &BlueGreenStrategy, status: &mut RolloutStatus) {
-    let selected = |name: &str| {
-        scene.world.services.get(name).map_or(String::new(), |service| services::selected(&service.object).to_owned())
+    let services = &scene.world.services;
+    // While a Service is missing, what it selected last says where users were.
+    let note = |name: &str, selected: &mut String| match services.get(name) {
+        Some(service) => services::selected(&service.object).clone_into(selected),
+        None if name.is_empty() => selected.clear(),
+        None => {}
     };
-    status.blue_green.active_selector = selected(&strategy.active_service);
-    status.blue_green.preview_selector = selected(&strategy.preview_service);
+    note(&strategy.active_service, &mut status.blue_green.active_selector);
+    note(&strategy.preview_service, &mut status.blue_green.preview_selector);
     let active = scene.revisions.all().find(|set| set.hash() == status.blue_green.active_selector);
     let Some(active) = active else { return };
     status.ready_replicas = active.status.ready;

@@ -18,7 +18,8 @@
 //! | `deployment NAME wants N pods` | its `spec.replicas` |
 //! | `service NAME selects rN` | |
 //! | `there are N replicasets`, `there are N analysisruns` | of all |
-//! | `step analysis is PHASE`, `background analysis is PHASE` | as the Rollout's status says |
+//! | `step analysis is PHASE`, and `background`, `pre-promotion`, `post-promotion` | as the Rollout's status says |
+//! | `the autoscaler sees N pods` | `status.HPAReplicas` |
 //! | `event REASON` | such an event was there since the last step that did something |
 //!
 //! Several are joined by `and`.
@@ -50,7 +51,8 @@ enum Term {
     Deployment { name: String, count: i64 },
     Service { name: String, revision: usize },
     Count { kind: Kind, count: usize },
-    Analysis { field: &'static str, phase: String },
+    Analysis { strategy: &'static str, field: &'static str, phase: String },
+    Autoscaler(i64),
     Event(String),
 }
 
@@ -78,11 +80,24 @@ impl Term {
         Ok(match words.word("a condition")? {
             "phase" => words.expect("is").and_then(|()| text(words)).map(Self::Phase)?,
             "step" if words.take("analysis is") => {
-                Self::Analysis { field: "currentStepAnalysisRunStatus", phase: text(words)? }
+                Self::Analysis { strategy: "canary", field: "currentStepAnalysisRunStatus", phase: text(words)? }
             }
             "background" => {
                 words.expect("analysis is")?;
-                Self::Analysis { field: "currentBackgroundAnalysisRunStatus", phase: text(words)? }
+                Self::Analysis { strategy: "canary", field: "currentBackgroundAnalysisRunStatus", phase: text(words)? }
+            }
+            when @ ("pre-promotion" | "post-promotion") => {
+                words.expect("analysis is")?;
+                let field = match when {
+                    "pre-promotion" => "prePromotionAnalysisRunStatus",
+                    _ => "postPromotionAnalysisRunStatus",
+                };
+                Self::Analysis { strategy: "blueGreen", field, phase: text(words)? }
+            }
+            "the" => {
+                words.expect("autoscaler sees")?;
+                let count = words.number()?;
+                words.expect("pods").map(|()| Self::Autoscaler(count))?
             }
             "step" => words.expect("is").and_then(|()| words.number()).map(Self::Step)?,
             "message" => words.expect("says").and_then(|()| text(words)).map(Self::Message)?,
@@ -230,7 +245,8 @@ impl Term {
                 selected.is_some() && selected == set.map(hash_of)
             }
             Self::Count { kind, count } => state.count(*kind) == *count,
-            Self::Analysis { field, phase } => status["canary"][*field]["status"] == phase.as_str(),
+            Self::Analysis { strategy, field, phase } => status[*strategy][*field]["status"] == phase.as_str(),
+            Self::Autoscaler(count) => status["HPAReplicas"].as_i64() == Some(*count),
             Self::Event(reason) => events.contains(reason),
         }
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
 
 use super::parse::Scenario;
 use super::run::run;
@@ -14,8 +15,12 @@ use super::step::{Behaviour, Switch};
 use super::world::World;
 use crate::controller::Controller;
 use crate::environment::Environment;
+use crate::http::Http;
 use crate::load::{Load, LoadOptions};
 use crate::pod::{ImageBehaviour, ReadyAfter};
+
+/// A gateway takes up a new route, and a Service's pods, within this time.
+const SERVED: Duration = Duration::from_secs(30);
 
 /// What all scenarios share.
 pub struct Shared {
@@ -32,6 +37,11 @@ pub struct Real {
     namespace: String,
     prometheus: String,
     loads: Vec<Load>,
+}
+
+/// What a gateway says, or does not, when it knows no such route, has no pod to ask, or the pod does not answer.
+fn is_lost(status: Option<u16>) -> bool {
+    status.is_none_or(|status| matches!(status, 404 | 502..=504))
 }
 
 /// Runs a scenario in a namespace of its own and answers its trace.
@@ -87,15 +97,31 @@ impl World for Real {
     }
 
     async fn send(&mut self, rate: u32, host: &str) -> Result<()> {
-        let shared = self.shared.lock().await;
-        let gateway = shared.environment.gateway.as_ref().context("the environment has no gateway")?;
+        let url = {
+            let shared = self.shared.lock().await;
+            shared.environment.gateway.as_ref().context("the environment has no gateway")?.url()
+        };
+        let http = Http::default();
+        let deadline = Instant::now() + SERVED;
+        while !http.get(&url, Some(host), SERVED).await.is_ok_and(|answer| !is_lost(Some(answer.status().as_u16()))) {
+            ensure!(Instant::now() < deadline, "the gateway leads {host} to no pod within {SERVED:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
         self.loads.push(Load::start(LoadOptions {
-            url: gateway.url(),
+            url,
             host: host.to_owned(),
             rate: f64::from(rate),
             timeout: Duration::from_secs(5),
         }));
         Ok(())
+    }
+
+    async fn lost(&mut self) -> Option<String> {
+        let records = self.loads.iter().flat_map(Load::records);
+        let lost: Vec<_> = records.filter(|record| is_lost(record.status)).collect();
+        let (first, last) = (lost.first()?, lost.last()?);
+        let (count, status, from, to) = (lost.len(), first.status, first.due, last.due);
+        Some(format!("{count} requests ({status:?} and so on), due {from:?} to {to:?} after the first one"))
     }
 
     async fn accept_route(&mut self, _route: &str, _accept: bool) -> Result<()> {

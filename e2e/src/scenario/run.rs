@@ -115,6 +115,12 @@ impl Run<'_> {
                 self.settle().await;
                 self.check(condition)
             }
+            Action::ExpectNoLoss => {
+                self.settle().await;
+                let lost = world.lost().await;
+                ensure!(lost.is_none(), "lost: {}; {}", lost.unwrap_or_default(), self.describe());
+                Ok(())
+            }
             Action::Hold { time, condition } => {
                 let until = Instant::now() + pace::shorter(*time, self.pace);
                 let Some(condition) = condition else {
@@ -269,7 +275,7 @@ impl Run<'_> {
                 let file = super::folder().join("manifests").join(file);
                 snapshot::save(&self.client, &self.scenario.name, &file, world.now(), &self.hidden).await
             }
-            Action::Wait { .. } | Action::Expect(_) | Action::Hold { .. } => Ok(()),
+            Action::Wait { .. } | Action::Expect(_) | Action::ExpectNoLoss | Action::Hold { .. } => Ok(()),
         }
     }
 
@@ -323,8 +329,10 @@ impl Run<'_> {
             json!({"pauseConditions": null, "controllerPause": false, "currentStepIndex": next})
         } else if paused {
             json!({"pauseConditions": null})
-        } else {
+        } else if rollout["spec"]["strategy"]["canary"]["steps"].is_array() {
             json!({"pauseConditions": null, "currentStepIndex": self.next_step().await?})
+        } else {
+            return Ok(());
         };
         self.patch_status(patch).await
     }

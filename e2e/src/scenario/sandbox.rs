@@ -188,6 +188,11 @@ impl World for Sandbox {
         Ok(())
     }
 
+    async fn lost(&mut self) -> Option<String> {
+        let lost = self.cluster.requests(|record| record.total().lost());
+        (lost > 0).then(|| format!("{lost} requests"))
+    }
+
     async fn accept_route(&mut self, route: &str, accept: bool) -> Result<()> {
         // As Traefik says it.
         let refuses = Conduct::Refuses { reason: "NoMatchingParent".to_owned(), message: String::new() };

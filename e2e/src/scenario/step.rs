@@ -12,6 +12,7 @@
 //! | `delete KIND NAME` | |
 //! | `wait until CONDITION within DURATION` | |
 //! | `expect CONDITION` | it holds now |
+//! | `expect no request was lost` | of those that are sent: every one was answered by a pod |
 //! | `hold DURATION`, `hold DURATION while CONDITION` | lets time pass |
 //! | `make pods of TAG err PERCENT%`, `… never ready`, `… ready after DURATION`, `… well` | all pods of that image tag, running ones too |
 //! | `send N requests a second to HOST` | through the gateway, until the end |
@@ -69,6 +70,7 @@ pub enum Action {
         within: Duration,
     },
     Expect(Condition),
+    ExpectNoLoss,
     Hold {
         time: Duration,
         condition: Option<Condition>,
@@ -155,6 +157,7 @@ impl Action {
                 words.expect("within")?;
                 Self::Wait { condition, within: words.duration()? }
             }
+            "expect" if words.take("no request was lost") => Self::ExpectNoLoss,
             "expect" => Self::Expect(Condition::parse(words)?),
             "hold" => {
                 let time = words.duration()?;
@@ -193,7 +196,7 @@ impl Action {
 
     /// Whether it changes something, rather than looking at it.
     pub fn acts(&self) -> bool {
-        !matches!(self, Self::Wait { .. } | Self::Expect(_) | Self::Hold { .. })
+        !matches!(self, Self::Wait { .. } | Self::Expect(_) | Self::ExpectNoLoss | Self::Hold { .. })
     }
 }
 

@@ -464,6 +464,10 @@ fn rollout_facets(rollout: &Value) -> Vec<(&'static str, Option<String>)> {
         let hash = status[field].as_str().filter(|hash| !hash.is_empty());
         hash.map(|hash| format!("{what} {hash}"))
     };
+    let blue_green = |field: &str, what: &str| {
+        let hash = status["blueGreen"][field].as_str().filter(|hash| !hash.is_empty());
+        hash.map(|hash| format!("{what} {hash}"))
+    };
     let weights = &status["canary"]["weights"];
     let weight = |who: &str| weights[who]["weight"].as_i64().unwrap_or(0);
     let asked = &rollout["spec"]["restartAt"];
@@ -474,6 +478,9 @@ fn rollout_facets(rollout: &Value) -> Vec<(&'static str, Option<String>)> {
         ("step", status["currentStepIndex"].as_i64().map(|index| format!("step {index}"))),
         ("abort", (status["abort"] == true).then(|| "aborted".to_owned())),
         ("weights", weights.is_object().then(recorded)),
+        ("active revision", blue_green("activeSelector", "active revision")),
+        ("preview revision", blue_green("previewSelector", "preview revision")),
+        ("full preview", (status["blueGreen"]["scaleUpPreviewCheckPoint"] == true).then(|| "full preview".to_owned())),
         ("stable revision", hash("stableRS", "stable revision")),
         ("pause", pauses(status)),
         ("restart", restart),

@@ -30,11 +30,14 @@ pub trait World {
     /// The world cannot.
     async fn behave(&mut self, tag: &str, behaviour: Behaviour) -> Result<()>;
 
-    /// Sends requests to a host through the gateway, so many a second, until the end.
+    /// Sends requests to a host through the gateway, so many a second, until the end. Begins once the gateway leads to pods.
     ///
     /// # Errors
     /// The world cannot.
     async fn send(&mut self, rate: u32, host: &str) -> Result<()>;
+
+    /// What became of requests that no pod has answered; none if every one was answered.
+    async fn lost(&mut self) -> Option<String>;
 
     /// Lets the gateway refuse an HTTPRoute that names a listener which does not exist, or accept it again. A real gateway
     /// does by itself.
