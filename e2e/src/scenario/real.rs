@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,8 @@ const SERVED: Duration = Duration::from_secs(30);
 pub struct Shared {
     pub environment: Environment,
     pub controller: Controller,
+    /// Another one, that does not run.
+    pub other: Option<Controller>,
 }
 
 /// The real control plane, for one scenario.
@@ -70,6 +73,10 @@ impl World for Real {
 
     fn real_time(&self) -> bool {
         true
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     fn prometheus(&self) -> String {
@@ -131,6 +138,14 @@ impl World for Real {
                 Ok(())
             }
         }
+    }
+
+    async fn exchange_controller(&mut self) -> Result<()> {
+        let shared = &mut *self.shared.lock().await;
+        let other = shared.other.as_mut().context("there is no other controller here")?;
+        shared.controller.kill().await;
+        std::mem::swap(&mut shared.controller, other);
+        shared.controller.restart()
     }
 
     async fn switch_controller(&mut self, to: Switch) -> Result<()> {
