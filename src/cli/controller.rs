@@ -63,6 +63,9 @@ pub struct Controller {
     /// Seconds that gateways and load balancers take to follow a change; the default of each router when absent
     #[arg(long)]
     propagation_delay_seconds: Option<u32>,
+    /// Version of Istio's API to read and write VirtualServices and DestinationRules in
+    #[arg(long, default_value = "v1alpha3", value_parser = istio_version)]
+    istio_api_version: &'static str,
 
     /// Let one of several controllers lead
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -102,8 +105,6 @@ struct Ignored {
     aws_target_group_binding_api_version: Option<String>,
     #[arg(long, hide = true)]
     alb_tag_key_resource_id: Option<String>,
-    #[arg(long, hide = true)]
-    istio_api_version: Option<String>,
     #[arg(long, hide = true)]
     ambassador_api_version: Option<String>,
     #[arg(long, hide = true)]
@@ -159,6 +160,7 @@ impl Controller {
             qps: self.qps,
             burst: self.burst,
             propagation_delay_seconds: self.propagation_delay_seconds,
+            istio_api_version: self.istio_api_version,
             election: self.leader_elect.then(|| settings::Election {
                 namespace: own_namespace(namespace.as_deref().unwrap_or(context_namespace)),
                 identity: identity(random),
@@ -199,7 +201,6 @@ impl Ignored {
             ephemeral_metadata_update_pod_retries,
             aws_target_group_binding_api_version,
             alb_tag_key_resource_id,
-            istio_api_version,
             ambassador_api_version,
             traffic_split_api_version,
             traefik_api_group,
@@ -222,7 +223,6 @@ impl Ignored {
             (ephemeral_metadata_update_pod_retries.is_some(), "ephemeral-metadata-update-pod-retries"),
             (aws_target_group_binding_api_version.is_some(), "aws-target-group-binding-api-version"),
             (alb_tag_key_resource_id.is_some(), "alb-tag-key-resource-id"),
-            (istio_api_version.is_some(), "istio-api-version"),
             (ambassador_api_version.is_some(), "ambassador-api-version"),
             (traffic_split_api_version.is_some(), "traffic-split-api-version"),
             (traefik_api_group.is_some(), "traefik-api-group"),
@@ -238,6 +238,11 @@ impl Ignored {
         ];
         flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
     }
+}
+
+fn istio_version(text: &str) -> Result<&'static str, String> {
+    let known = ["v1alpha3", "v1beta1", "v1"];
+    known.into_iter().find(|version| *version == text).ok_or_else(|| format!("must be one of {}", known.join(", ")))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -14,6 +14,7 @@ use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::{AnalysisRun, Rollout};
 use crate::rollout::world::{Observed, ReplicaSet, Service};
+use crate::traffic::istio::destination_rule;
 
 use super::envelope::{Envelope, Object};
 use super::references::{References, is_route};
@@ -325,6 +326,12 @@ impl Index {
             && replica_set.controller.is_none()
         {
             self.concern_adopters(reference, replica_set, effects);
+        }
+        if let (resource::DESTINATION_RULE, Object::Route(rule)) = (reference.resource, &entry.object)
+            && let Some(manager) = destination_rule::manager(rule)
+        {
+            // Whoever has taken it, whether or not it still refers to it.
+            effects.concerned.insert(ObjectRef::new(resource::ROLLOUT, &reference.namespace, manager));
         }
         if is_route(reference.resource) {
             effects.concerned.extend(self.selecting.get(&reference.resource).into_iter().flatten().cloned());

@@ -21,6 +21,7 @@ use super::execute::{self, Subject};
 use super::expectations::{Expected, What};
 use super::index::Knowledge;
 use super::queue::Next;
+use super::release;
 use super::world::{self, View};
 
 /// How many times in a row something may turn out to have changed before the object is delayed like after a failure.
@@ -65,8 +66,12 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         let failures = pass.memory.failures.clone();
         let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
         let world = match view {
-            View::Ready(world) => world,
+            View::Ready(world) => {
+                release::release(shell, object).await;
+                world
+            }
             View::Gone => {
+                release::release(shell, object).await;
                 shell.forget(object);
                 return Next::Idle;
             }

@@ -20,7 +20,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{World, analysis_runs, events, pauses, revision, services};
+use super::{World, analysis_runs, events, managed_routes, pauses, revision, services};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +54,12 @@ pub(super) fn pass(
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
-    let proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
+    let managed = managed_routes::wanted(scene, &draft.status);
+    let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
+    proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
     let admitted = admit(scene, draft, routing, proposal);
     services::switch(scene, draft, &admitted.services);
-    traffic::route(scene, draft, routing, &admitted.splits);
+    let routed = traffic::route(scene, draft, routing, &admitted, &managed);
 
     let judged = draft.status.abort || draft.status.promote_full || reach == Reach::Back;
     let analysis = if judged {
@@ -82,7 +84,7 @@ pub(super) fn pass(
     if let Some(reason) = promotion(scene, &draft.status, weight_made) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
-        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, analysis });
+        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, routes: routed, analysis });
     }
 }
 
@@ -102,7 +104,7 @@ fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
 /// Whether something of an update is left although the new version is the stable one: its pods, or traffic to them.
 pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
     let weighs = |observed: &Result<crate::traffic::ObservedSplit, _>| {
-        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0)
+        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0 || !observed.managed.is_empty())
     };
     scene.starts_over()
         || scene.revisions.others.iter().any(|other| other.replicas > 0)
@@ -260,6 +262,7 @@ fn propose(
         delete,
         split: routing.split(weight),
         services: services::wanted(scene, &draft.status),
+        managed: BTreeSet::new(),
     }
 }
 

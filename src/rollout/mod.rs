@@ -8,6 +8,7 @@ mod draft;
 mod duration;
 mod events;
 pub mod guard;
+mod managed_routes;
 mod pauses;
 mod references;
 pub mod replicas;

@@ -118,8 +118,8 @@ pub(super) fn others(scene: &Scene<'_>, draft: &mut Draft<'_>, unavailable: i32,
 /// Whether something still names the ReplicaSet.
 fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_set: &ReplicaSet) -> bool {
     let hash = replica_set.hash();
-    let names = [scene.canary.stable_service(), scene.canary.canary_service()];
+    let mut names = scene.every_target().into_iter().flat_map(|(stable, canary)| [stable, canary]);
     let selects =
         |name: &str| scene.world.services.get(name).is_some_and(|service| services::selected(&service.object) == hash);
-    hash == status.stable_rs || hash == status.current_pod_hash || names.into_iter().any(selects)
+    hash == status.stable_rs || hash == status.current_pod_hash || names.any(selects)
 }

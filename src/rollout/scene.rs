@@ -1,10 +1,13 @@
 //! What a decision stands on: the World, read once for the canary strategy.
 
+use std::borrow::Cow;
+
 use crate::api::Rollout;
 use crate::api::canary::CanaryStrategy;
 use crate::api::pod_template::fnv_hash;
 use crate::api::rollout::RolloutStatus;
 use crate::api::steps::CanaryStep;
+use crate::traffic::istio::destination_rule;
 
 use super::World;
 use super::replicas;
@@ -21,6 +24,9 @@ pub(super) struct Scene<'a> {
     /// `spec.replicas`
     pub replicas: i32,
     pub step_hash: String,
+    /// What leads to the stable and to the canary version: a Service each, or a subset of a DestinationRule each that
+    /// passes as one.
+    targets: (Cow<'a, str>, Cow<'a, str>),
 }
 
 impl<'a> Scene<'a> {
@@ -31,7 +37,12 @@ impl<'a> Scene<'a> {
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
+        let targets = match destination_rule::roles(rollout) {
+            Some((stable, canary)) => (Cow::Owned(stable), Cow::Owned(canary)),
+            None => (Cow::Borrowed(canary.stable_service()), Cow::Borrowed(canary.canary_service())),
+        };
         Some(Self {
+            targets,
             world,
             rollout,
             canary,
@@ -58,6 +69,19 @@ impl<'a> Scene<'a> {
 
     pub fn routes_traffic(&self) -> bool {
         self.canary.traffic_routing.is_some()
+    }
+
+    /// The names of the two Services, and of the subsets that pass as such.
+    pub fn every_target(&self) -> [(&str, &str); 2] {
+        [(self.canary.stable_service(), self.canary.canary_service()), (self.stable_target(), self.canary_target())]
+    }
+
+    pub fn stable_target(&self) -> &str {
+        &self.targets.0
+    }
+
+    pub fn canary_target(&self) -> &str {
+        &self.targets.1
     }
 
     /// Whether an update to another template or with other steps has to begin.

@@ -1,6 +1,6 @@
-//! The stable and the canary Service: which version each should select.
+//! The stable and the canary Service, or the subsets of a DestinationRule: which version each should select.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -8,6 +8,7 @@ use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::resource::SERVICE;
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, Basis};
+use crate::traffic::istio::destination_rule;
 
 use super::draft::Draft;
 use super::events;
@@ -20,8 +21,10 @@ pub(super) fn wanted(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<Stri
     let canary = if status.abort && stable.is_some() { stable } else { scene.revisions.new };
     // With a router an abort has taken the weight away already: whatever still comes is better served by stable.
     let retreat = status.abort && scene.routes_traffic();
-    [(scene.canary.stable_service(), stable, false), (scene.canary.canary_service(), canary, retreat)]
+    // With subsets there may be Services as well, or none.
+    BTreeSet::from(scene.every_target())
         .into_iter()
+        .flat_map(|(of_stable, of_canary)| [(of_stable, stable, false), (of_canary, canary, retreat)])
         .filter_map(|(name, replica_set, unconditionally)| {
             let service = &scene.world.services.get(name)?.object;
             let replica_set = replica_set?;
@@ -51,13 +54,13 @@ pub(super) fn selected(service: &Service) -> &str {
 /// Whether the canary's weight goes to the new version; true where there is no weight.
 pub(super) fn canary_is_selected(scene: &Scene<'_>) -> bool {
     let selects = |service: &Service| selected(service) == scene.revisions.hash;
-    let service = scene.world.services.get(scene.canary.canary_service());
+    let service = scene.world.services.get(scene.canary_target());
     !scene.routes_traffic() || service.is_none_or(|service| selects(&service.object))
 }
 
 /// Switches the Services that may be switched.
 pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeMap<String, String>) {
-    for (name, hash) in admitted {
+    for (name, hash) in admitted.iter().filter(|(name, _)| !destination_rule::is_subset(name)) {
         let Some(service) = scene.world.services.get(name).map(|observed| &observed.object) else { continue };
         let from = selected(service);
         if from == hash {
@@ -75,5 +78,10 @@ pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeM
         let what = format!("select {hash}");
         draft.because(format!("service {name} goes from '{from}' to '{hash}'"));
         draft.act(Action::MergePatch { object, patch, what }, Some(events::switched(name, from, hash)));
+    }
+    // Both subsets stand in one object: one write.
+    if let Some((action, said)) = destination_rule::select(scene.rollout, &scene.world.routes, admitted) {
+        draft.because(said.as_str());
+        draft.act(action, Some(events::updated_destination_rule(&said)));
     }
 }

@@ -8,6 +8,7 @@ use crate::api::{names, selector};
 use crate::plan::Basis;
 use crate::rollout::replicas;
 use crate::rollout::world::{ReplicaSet, World};
+use crate::traffic::istio::destination_rule;
 use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError};
 
 /// Seconds for which traffic may still go where a Service or a route sent it before, when nobody has said otherwise.
@@ -49,6 +50,7 @@ impl<'a> Traffic<'a> {
             stable_service,
             canary_service,
             services: &world.services,
+            experiment_services: &crate::rollout::traffic::experiment_services(world),
             routes: &world.routes,
         };
         let delay = propagation_delay(world, routers);
@@ -106,6 +108,11 @@ impl<'a> Traffic<'a> {
         }
     }
 
+    /// Whether header or mirror routes lead to the canary beside its weight.
+    pub(super) fn is_managed(&self, router: usize) -> bool {
+        self.routers[router].as_ref().is_ok_and(|observed| !observed.managed.is_empty())
+    }
+
     /// Why it is not known what a router's data plane does, beyond the propagation delay.
     pub(super) fn doubt(&self) -> Option<String> {
         self.routers.iter().find_map(|router| match router {
@@ -135,7 +142,9 @@ impl<'a> Traffic<'a> {
 
     /// What must still be as observed for a decision on traffic to hold.
     pub(super) fn bases(&self, world: &World) -> Vec<Basis> {
-        let services = world.services.values().map(|service| super::service_basis(world, &service.object));
+        // A subset is a part of its DestinationRule, which is among the routes.
+        let services = world.services.iter().filter(|(name, _)| !destination_rule::is_subset(name));
+        let services = services.map(|(_, service)| super::service_basis(world, &service.object));
         let routes = world.routes.iter().map(|(reference, route)| crate::traffic::basis(reference, &route.object));
         services.chain(routes).collect()
     }
