@@ -9,6 +9,8 @@ use super::draft::{Draft, after};
 
 /// The pause of a `pause` step.
 pub(super) const STEP: &str = "CanaryPauseStep";
+/// The pause before the promotion of a blue-green preview.
+pub(super) const BLUE_GREEN: &str = "BlueGreenPause";
 /// The pause after an analysis that ended without a verdict.
 pub(super) const INCONCLUSIVE: &str = "InconclusiveAnalysisRun";
 
@@ -73,9 +75,10 @@ fn wake_at_end(draft: &mut Draft<'_>, pause: &Pause) {
 }
 
 /// To be called when all else is decided: without a condition we do not pause. While `spec.paused` holds everything, a
-/// promotion that a user has given keeps for later.
+/// promotion that a user has given keeps for later; so it does while nothing judges the update.
 pub(super) fn settle(draft: &mut Draft<'_>) {
-    if draft.status.pause_conditions.is_empty() && !draft.world.rollout.spec.paused {
+    let kept = draft.world.rollout.spec.paused || draft.unjudged;
+    if draft.status.pause_conditions.is_empty() && !kept {
         draft.status.controller_pause = false;
     }
 }

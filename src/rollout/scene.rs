@@ -1,9 +1,11 @@
-//! What a decision stands on: the World, read once for the canary strategy.
+//! What a decision stands on: the World, read once for the strategy.
 
-use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use crate::api::Rollout;
-use crate::api::canary::CanaryStrategy;
+use crate::api::blue_green::BlueGreenStrategy;
+use crate::api::canary::{CanaryStrategy, Placed};
+use crate::api::field_error::FieldPath;
 use crate::api::pod_template::fnv_hash;
 use crate::api::rollout::RolloutStatus;
 use crate::api::steps::CanaryStep;
@@ -12,11 +14,23 @@ use crate::traffic::istio::destination_rule;
 use super::World;
 use super::replicas;
 use super::revision::{Desired, Revisions};
+use super::services;
+use super::world::ReplicaSet;
+
+/// What blue-green has of a canary.
+static NO_STEPS: LazyLock<CanaryStrategy> = LazyLock::new(CanaryStrategy::default);
 
 pub(super) struct Scene<'a> {
     pub world: &'a World,
     pub rollout: &'a Rollout,
+    /// With blue-green one without steps, Services and routers, so that what both strategies share need not ask.
     pub canary: &'a CanaryStrategy,
+    pub blue_green: Option<&'a BlueGreenStrategy>,
+    /// The Service that leads to the stable version now, or the subset that passes as one; empty without. With `pingPong` the
+    /// two take turns.
+    pub stable_service: &'a str,
+    /// The Service that leads to the version on trial now; empty without.
+    pub canary_service: &'a str,
     /// The status as it was read.
     pub observed: &'a RolloutStatus,
     pub desired: Desired<'a>,
@@ -24,33 +38,32 @@ pub(super) struct Scene<'a> {
     /// `spec.replicas`
     pub replicas: i32,
     pub step_hash: String,
-    /// What leads to the stable and to the canary version: a Service each, or a subset of a DestinationRule each that
-    /// passes as one.
-    targets: (Cow<'a, str>, Cow<'a, str>),
 }
 
 impl<'a> Scene<'a> {
-    /// None when there is no canary strategy, or no template or selector to judge anything by.
+    /// None when there is no strategy, or no template or selector to judge anything by.
     pub fn set(world: &'a World, observed: &'a RolloutStatus) -> Option<Self> {
         let rollout = &*world.rollout;
-        let canary = rollout.spec.strategy.canary.as_ref()?;
+        let strategy = &rollout.spec.strategy;
+        // With both, validation refuses; the canary is the one that can go back.
+        let blue_green = strategy.blue_green.as_ref().filter(|_| strategy.canary.is_none());
+        let canary = strategy.canary.as_ref().or_else(|| blue_green.map(|_| &*NO_STEPS))?;
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
-        let targets = match destination_rule::roles(rollout) {
-            Some((stable, canary)) => (Cow::Owned(stable), Cow::Owned(canary)),
-            None => (Cow::Borrowed(canary.stable_service()), Cow::Borrowed(canary.canary_service())),
-        };
+        let (stable_service, canary_service) = subsets(world).unwrap_or_else(|| services::roles(canary, observed));
         Some(Self {
-            targets,
+            stable_service,
+            canary_service,
             world,
             rollout,
             canary,
+            blue_green,
             observed,
             desired,
             revisions,
             replicas: rollout.spec.desired_replicas(),
-            step_hash: step_hash(&canary.steps),
+            step_hash: if blue_green.is_some() { String::new() } else { step_hash(&canary.steps) },
         })
     }
 
@@ -67,21 +80,38 @@ impl<'a> Scene<'a> {
         self.rollout.metadata.generation.unwrap_or_default().to_string()
     }
 
+    /// The Services that the strategy names, with their fields.
+    pub fn services(&self) -> impl Iterator<Item = (FieldPath, &'a str)> + use<'a> {
+        let at = FieldPath::new("spec.strategy");
+        let canary = at.child("canary");
+        let ping_pong = canary.child("pingPong");
+        let mut named = vec![
+            (canary.child("stableService"), self.canary.stable_service()),
+            (canary.child("canaryService"), self.canary.canary_service()),
+        ];
+        if let Some(services) = &self.canary.ping_pong {
+            named.push((ping_pong.child("pingService"), &services.ping_service));
+            named.push((ping_pong.child("pongService"), &services.pong_service));
+        }
+        if let Some(strategy) = self.blue_green {
+            named.push((at.child("blueGreen").child("activeService"), &strategy.active_service));
+            named.push((at.child("blueGreen").child("previewService"), &strategy.preview_service));
+        }
+        named.into_iter().filter(|(_, name)| !name.is_empty())
+    }
+
+    /// Every analysis of the strategy with its path.
+    pub fn analyses(&self) -> impl Iterator<Item = (FieldPath, Placed<'a>)> + use<'a> {
+        self.canary.analyses().chain(self.blue_green.into_iter().flat_map(BlueGreenStrategy::analyses))
+    }
+
+    /// The stable ReplicaSet, unless it is the new one too.
+    pub fn separate_stable(&self) -> Option<&'a ReplicaSet> {
+        self.revisions.stable.filter(|_| !self.revisions.is_fully_promoted())
+    }
+
     pub fn routes_traffic(&self) -> bool {
         self.canary.traffic_routing.is_some()
-    }
-
-    /// The names of the two Services, and of the subsets that pass as such.
-    pub fn every_target(&self) -> [(&str, &str); 2] {
-        [(self.canary.stable_service(), self.canary.canary_service()), (self.stable_target(), self.canary_target())]
-    }
-
-    pub fn stable_target(&self) -> &str {
-        &self.targets.0
-    }
-
-    pub fn canary_target(&self) -> &str {
-        &self.targets.1
     }
 
     /// Whether an update to another template or with other steps has to begin.
@@ -117,10 +147,18 @@ impl<'a> Scene<'a> {
             .revisions
             .all()
             .filter(|set| !set.annotations.contains_key(crate::api::names::EXPERIMENT_NAME))
-            .filter(|set| new.created < set.created && set.created < stable.created)
+            .filter(|set| new.age() < set.age() && set.age() < stable.age())
             .count();
-        new.created < stable.created && usize::try_from(window).is_ok_and(|window| between < window)
+        new.age() < stable.age() && usize::try_from(window).is_ok_and(|window| between < window)
     }
+}
+
+/// The subsets that tell the versions apart instead of two Services, by the names under which they pass as such. Where the
+/// DestinationRule is missing there is nothing behind either name.
+fn subsets(world: &World) -> Option<(&str, &str)> {
+    let (stable, canary) = destination_rule::roles(&world.rollout)?;
+    let known = |name: &str, missing: &'static str| world.services.get_key_value(name).map_or(missing, |(key, _)| key);
+    Some((known(&stable, "missing (subset of stable)"), known(&canary, "missing (subset of the canary)")))
 }
 
 /// `status.currentStepHash`: over the JSON that Go's encoder makes of the steps, or an update in flight would begin anew

@@ -1,11 +1,13 @@
 //! The parts of the status that follow from what is there: counts, selector, phase and message.
 
-use crate::api::common::LabelSelector;
+use crate::api::blue_green::BlueGreenStrategy;
+use crate::api::common::{Condition, LabelSelector};
 use crate::api::rollout::RolloutStatus;
 
 use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
 use super::draft::Draft;
 use super::scene::Scene;
+use super::services;
 
 /// Takes over what was observed of the ReplicaSets.
 pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
@@ -16,17 +18,39 @@ pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
     status.updated_replicas = scene.revisions.new.map_or(0, |new| new.status.replicas);
     status.hpa_replicas = status.replicas;
     status.selector = format_selector(scene.desired.selector);
+    if let Some(strategy) = scene.blue_green {
+        count_active(scene, strategy, status);
+    }
+}
+
+/// With blue-green it is the active version that serves, and that an autoscaler looks at.
+fn count_active(scene: &Scene<'_>, strategy: &BlueGreenStrategy, status: &mut RolloutStatus) {
+    let selected = |name: &str| {
+        scene.world.services.get(name).map_or(String::new(), |service| services::selected(&service.object).to_owned())
+    };
+    status.blue_green.active_selector = selected(&strategy.active_service);
+    status.blue_green.preview_selector = selected(&strategy.preview_service);
+    let active = scene.revisions.all().find(|set| set.hash() == status.blue_green.active_selector);
+    let Some(active) = active else { return };
+    status.ready_replicas = active.status.ready;
+    status.available_replicas = active.status.available;
+    status.hpa_replicas = active.status.replicas;
+    status.selector = format_selector(&active.selector);
 }
 
 /// Says where the Rollout stands. The conditions must be final by now.
 pub(super) fn conclude(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     draft.status.observed_generation = scene.generation();
-    let (phase, message) = phase(scene, &draft.status, &draft.waits);
+    if let Some(doubt) = draft.doubt.clone() {
+        draft.wait(doubt);
+    }
+    let (phase, message) = phase(scene, draft);
     phase.clone_into(&mut draft.status.phase);
     draft.status.message = message;
 }
 
-fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'static str, String) {
+fn phase(scene: &Scene<'_>, draft: &Draft<'_>) -> (&'static str, String) {
+    let (status, waits) = (&draft.status, &draft.waits);
     if let Some(degraded) = degraded(status) {
         return degraded;
     }
@@ -34,7 +58,8 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
         return ("Paused", "manually paused".to_owned());
     }
     if let Some(condition) = status.pause_conditions.first() {
-        return ("Paused", condition.reason.clone());
+        // The pause alone is what is waited for, unless its end would lead nowhere.
+        return ("Paused", with_waits(&condition.reason, draft.doubt.as_slice()));
     }
     let progressing = |message: &str| ("Progressing", message.to_owned());
     if status.updated_replicas < scene.replicas {
@@ -42,6 +67,12 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
     }
     if status.available_replicas < status.updated_replicas {
         return progressing("updated replicas are still becoming available");
+    }
+    if let Some(strategy) = scene.blue_green {
+        return match blue_green_wait(strategy, status) {
+            Some(wait) => ("Progressing", with_waits(wait, waits)),
+            None => ("Healthy", String::new()),
+        };
     }
     if !scene.routes_traffic() && status.replicas > status.updated_replicas {
         return progressing("old replicas are pending termination");
@@ -52,13 +83,33 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
     ("Healthy", String::new())
 }
 
+/// What a blue-green update with all of its pods waits for.
+fn blue_green_wait(strategy: &BlueGreenStrategy, status: &RolloutStatus) -> Option<&'static str> {
+    let active = &status.blue_green.active_selector;
+    let post = status.blue_green.post_promotion_analysis_run_status.as_ref();
+    if active.is_empty() || *active != status.current_pod_hash {
+        return Some("active service cutover pending");
+    }
+    if status.stable_rs == status.current_pod_hash {
+        return None;
+    }
+    Some(match &strategy.post_promotion_analysis {
+        Some(_) if post.is_none_or(|run| !run.status.completed()) => "waiting for analysis to complete",
+        _ => "waiting for post-promotion verification to complete",
+    })
+}
+
 /// The phase of what went wrong, if anything did.
 pub(super) fn degraded(status: &RolloutStatus) -> Option<(&'static str, String)> {
-    if let Some(invalid) = conditions::find(status, INVALID_SPEC) {
-        return Some(("Degraded", format!("{INVALID_SPEC}: {}", invalid.message)));
-    }
-    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()))?;
-    Some(("Degraded", format!("{}: {}", wrong.reason, wrong.message)))
+    let said = |condition: &Condition| format!("{}: {}", condition.reason, condition.message);
+    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()));
+    let message = match (conditions::find(status, INVALID_SPEC), wrong) {
+        // Who aborts must see that it has been heard, whatever else is wrong.
+        (Some(invalid), Some(wrong)) if wrong.reason == ABORTED => format!("{}; {}", said(invalid), said(wrong)),
+        (Some(invalid), _) => said(invalid),
+        (None, wrong) => said(wrong?),
+    };
+    Some(("Degraded", message))
 }
 
 fn with_waits(message: &str, waits: &[String]) -> String {

@@ -17,6 +17,8 @@ pub(super) struct Ready {
     pub routes: bool,
     /// The analysis of the step was successful.
     pub analysis: bool,
+    /// The analysis in the background, if there is to be one, has been taken up.
+    pub judged: bool,
 }
 
 /// Goes one step further if the current one is done.
@@ -35,13 +37,13 @@ pub(super) fn advance(scene: &Scene<'_>, draft: &mut Draft<'_>, ready: Ready) {
     } else {
         step.set_header_route.is_some() || step.set_mirror_route.is_some()
     };
-    // One that rides along with another kind of step has to be there as well.
-    let makes = step.set_header_route.is_some() || step.set_mirror_route.is_some();
-    if done && makes && !ready.routes {
-        draft.wait(format!("{} is written and not read back yet", describe(step)));
+    if !done || !ready.judged {
         return;
     }
-    if !done {
+    // One that rides along with another kind of step has to be there as well.
+    let makes = step.set_header_route.is_some() || step.set_mirror_route.is_some();
+    if makes && !ready.routes {
+        draft.wait(format!("{} is written and not read back yet", describe(step)));
         return;
     }
     let next = index + 1;

@@ -10,8 +10,9 @@ use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError, Split
 
 use super::draft::Draft;
 use super::guard::{Admitted, Traffic};
+use super::replicas::Counts;
 use super::scene::Scene;
-use super::{World, events, replicas};
+use super::{World, events, replicas, services};
 
 /// Seconds after which a route that was not taken up yet is looked at again.
 const VERIFY_SECONDS: i64 = 10;
@@ -24,9 +25,9 @@ pub(super) struct Routing<'a> {
 }
 
 impl<'a> Routing<'a> {
-    pub fn observe(scene: &'a Scene<'a>) -> Self {
+    pub fn observe(scene: &Scene<'a>) -> Self {
         let routers = scene.canary.traffic_routing.as_ref().map_or(Vec::new(), crate::traffic::routers);
-        let traffic = Traffic::observe(scene.world, scene.stable_target(), scene.canary_target(), &routers);
+        let traffic = Traffic::observe(scene.world, scene.stable_service, scene.canary_service, &routers);
         Self { routers, traffic, total: replicas::max_weight(scene.canary) }
     }
 
@@ -58,7 +59,7 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
         return 0;
     }
     if status.promote_full {
-        return status.canary.weights.as_ref().map_or(0, |weights| weights.canary.weight);
+        return if scene.canary.dynamic_stable_scale { carried(scene) } else { replicas::recorded_weight(status) };
     }
     if scene.canary.steps.is_empty() {
         return 0;
@@ -69,6 +70,12 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
     }
     let index = replicas::current_step(scene.canary, status).unwrap_or(scene.canary.steps.len());
     scene.canary.steps[..index].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)
+}
+
+/// The weight that the available pods of the new version are the share for.
+fn carried(scene: &Scene<'_>) -> i32 {
+    let available = scene.revisions.new.map_or(0, |new| Counts::from(new).kept()).min(scene.replicas);
+    replicas::share_down(available, replicas::max_weight(scene.canary), scene.replicas)
 }
 
 /// Writes the splits and the managed routes that may be made now, and records the splits. Whether all that is wanted was
@@ -88,8 +95,8 @@ pub(super) fn route(
     let experiment_services = experiment_services(scene.world);
     let context = Context {
         rollout: scene.rollout,
-        stable_service: scene.stable_target(),
-        canary_service: scene.canary_target(),
+        stable_service: scene.stable_service,
+        canary_service: scene.canary_service,
         services: &scene.world.services,
         experiment_services: &experiment_services,
         routes: &scene.world.routes,
@@ -150,14 +157,19 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, split: &Split) {
         pod_template_hash,
     };
     let previous = draft.status.canary.weights.take();
-    let canary = destination(weight, scene.canary.canary_service(), scene.revisions.hash.clone());
+    // Until the Service is switched, the weight goes to the version before.
+    let behind = scene.world.services.get(scene.canary_service).filter(|_| weight > 0);
+    let behind = behind.map(|service| services::selected(&service.object)).filter(|hash| !hash.is_empty());
+    let canary_hash = behind.unwrap_or(&scene.revisions.hash).to_owned();
+    let canary = destination(weight, scene.canary.canary_service(), canary_hash);
     let stable = destination(split.stable, scene.canary.stable_service(), hash(scene.revisions.stable));
     let from = previous.as_ref().map(|weights| weights.canary.weight);
     if from != Some(weight) {
         draft.event(events::weight_updated(from, weight));
         draft.because(format!("weight {weight}/{total}"));
     }
-    let verified = previous.and_then(|weights| weights.verified).map(|verified| verified && from == Some(weight));
+    // What was seen of another weight says nothing of this one.
+    let verified = previous.and_then(|weights| weights.verified).filter(|_| from == Some(weight));
     let additional = split.additional.iter().map(|(service, weight)| {
         let statuses = scene.world.experiments.iter().filter_map(|experiment| experiment.status.as_ref());
         let mut templates = statuses.flat_map(|status| &status.template_statuses);
@@ -169,18 +181,21 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, split: &Split) {
 }
 
 /// Records whether the data plane follows. What was just written is read back by the next decision.
+///
+/// `verified` is false once a router has refused the weight, so that this is told once; absent while nothing is known.
 fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) -> bool {
     if edited {
         return false;
     }
-    let known = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
-    let mut lagging = false;
+    let told = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
+    let (mut lagging, mut refused) = (false, false);
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {
             Ok(ObservedSplit { applied: Applied::Yes, .. }) => continue,
             Ok(ObservedSplit { applied: Applied::Pending { why }, .. }) => why.clone(),
             Ok(ObservedSplit { applied: Applied::Refused { why }, .. }) => {
-                if !known {
+                refused = true;
+                if !told {
                     draft.event(events::routing_failed(why));
                 }
                 why.clone()
@@ -195,8 +210,12 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) -> bool {
         draft.wake_after(draft.world.now, VERIFY_SECONDS);
     }
     if let Some(weights) = &mut draft.status.canary.weights {
-        // Routers that cannot tell leave it absent; once one has told of a delay it also tells of its end.
-        weights.verified = if lagging { Some(false) } else { weights.verified.map(|_| true) };
+        weights.verified = match (refused, lagging) {
+            (true, _) => Some(false),
+            (false, true) => None,
+            // Routers that cannot tell leave it absent; a refusal also has an end.
+            (false, false) => weights.verified.map(|_| true),
+        };
     }
     !lagging
 }

@@ -9,6 +9,7 @@ pub use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisRun;
 use crate::api::common::{Condition, LabelSelector};
 use crate::api::pod_template::PodTemplate;
+use crate::api::resource::ObjectRef;
 use crate::api::{Experiment, Rollout};
 use crate::plan::Failure;
 pub use crate::traffic::observed::{Observed, Routes, Service};
@@ -21,10 +22,13 @@ pub struct World {
     pub rollout: Arc<Rollout>,
     /// ReplicaSets that the Rollout controls, and orphans that its selector matches; sorted by name.
     pub replica_sets: Vec<ReplicaSet>,
-    /// Services that the strategy names, by name; one that does not exist is not in the map.
+    /// Services that the strategy names, and those that it has named and that are still marked as the Rollout's; by name.
+    /// One that does not exist is not in the map.
     pub services: BTreeMap<String, Observed<Service>>,
     /// Objects that the routers asked for; one that does not exist is not in the map.
     pub routes: Routes,
+    /// Services and routes that do not exist any more, and when they were seen to be gone, if that is not long ago.
+    pub gone: BTreeMap<ObjectRef, Timestamp>,
     /// AnalysisRuns that the Rollout controls; sorted by name.
     pub analysis_runs: Vec<Arc<AnalysisRun>>,
     /// Experiments that the Rollout controls; sorted by name.
@@ -87,5 +91,13 @@ impl ReplicaSet {
     /// The revision in the annotation; 0 when there is none or it is not a number.
     pub fn revision(&self) -> i64 {
         self.annotations.get(crate::api::names::REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// How old the version is, for comparison: creation times are whole seconds, so of two of one second the revision
+    /// that they were made as tells. (One that comes back gets a new number and keeps the first in its history.)
+    pub fn age(&self) -> (Timestamp, i64) {
+        let history = self.annotations.get(crate::api::names::REVISION_HISTORY);
+        let first = history.and_then(|list| list.split(',').next()?.trim().parse().ok());
+        (self.created, first.unwrap_or_else(|| self.revision()))
     }
 }

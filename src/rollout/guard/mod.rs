@@ -9,10 +9,13 @@
 //!    what it has now if that is less. What was changed less than the propagation delay ago may still act as before.
 //! 2. **Traffic behind capacity.** A weight or a selector is moved only to pods that can carry it: see
 //!    [`Guard::ready_for`]. A header or mirror route, of which nobody knows how much it carries, needs a pod at least.
+//!    The active Service of blue-green sends all of the traffic, and so may a Service that the strategy has ceased to name.
+//!    A preview Service sends none.
 //! 3. **Floor and ceiling.** Available pods stay above `spec.replicas` − `maxUnavailable`. Specified pods stay below
 //!    `spec.replicas` + `maxSurge` without traffic routing. With it, stable keeps its full size beside the canary, so a
-//!    ceiling would leave the canary no pods: `maxSurge` plays no role there, as in Argo Rollouts.
-//! 4. After an abort the weight of the canary only falls, on every route.
+//!    ceiling would leave the canary no pods: `maxSurge` plays no role there, as in Argo Rollouts. With blue-green the need
+//!    of the one version behind the active Service is the floor.
+//! 4. After an abort the weight of the canary only falls, on every route, and no Service of users is switched to it.
 //! 5. Weights sum to their total: the weight of stable is what is left.
 //! 6. Whatever is not admitted is in [`Admitted::holds`].
 
@@ -35,6 +38,7 @@ use crate::traffic::Split;
 use self::traffic::{Role, has_pods, selects};
 use super::replicas::{self, Counts, Limits, share_up};
 use super::revision::{self, Revisions};
+use super::services;
 use super::world::{ReplicaSet, Service, World};
 
 pub use self::traffic::Traffic;
@@ -70,6 +74,8 @@ pub struct Admitted {
     pub holds: Vec<Hold>,
     /// By name of each ReplicaSet that shrinks: what must still be as it was observed.
     pub confirm: BTreeMap<String, Vec<Basis>>,
+    /// When the next Service is followed as it is: what is held for it may be free then, also where a route is in doubt.
+    settles: Option<Timestamp>,
 }
 
 /// Something that waits.
@@ -94,6 +100,7 @@ pub fn admit(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, pr
     guard.services(&proposal.services, &mut admitted);
     guard.sizes(&proposal.replicas, &mut admitted);
     guard.deletions(&proposal.delete, &mut admitted);
+    admitted.settles = traffic.services_settle.values().min().copied();
     admitted
 }
 
@@ -106,6 +113,8 @@ struct Guard<'a> {
     limits: Limits,
     /// Fewest pods that carry all of the traffic.
     enough: i32,
+    /// Whether the Services of stable and canary swap (`pingPong`).
+    takes_turns: bool,
     /// The size that a `setCanaryScale` gives the canary.
     canary_size: Option<i32>,
     aborted: bool,
@@ -132,7 +141,8 @@ impl<'a> Guard<'a> {
                 let scale = replicas::set_canary_scale(canary, &status)?;
                 Some(replicas::routed_canary(replicas, scale, traffic.total(), canary.min_pods_per_replica_set))
             });
-        Self { world, revisions, traffic, replicas, limits, enough, canary_size, aborted: status.abort }
+        let takes_turns = canary.is_some_and(|canary| canary.ping_pong.is_some());
+        Self { world, revisions, traffic, replicas, limits, enough, takes_turns, canary_size, aborted: status.abort }
     }
 
     /// Pods that a ReplicaSet needs for a weight at its full strength.
@@ -184,6 +194,27 @@ impl<'a> Guard<'a> {
     fn is_active(&self, service: &str) -> bool {
         let blue_green = self.world.rollout.spec.strategy.blue_green.as_ref();
         blue_green.is_some_and(|blue_green| blue_green.active_service == service)
+    }
+
+    /// Whether this Service is for trying a version out. Users do not call it, so no pods are owed to it.
+    fn is_preview(&self, service: &str) -> bool {
+        let blue_green = self.world.rollout.spec.strategy.blue_green.as_ref();
+        blue_green.is_some_and(|blue_green| blue_green.preview_service == service)
+    }
+
+    /// Whether this Service was the Rollout's and its strategy does not name it any more: nobody knows who calls it.
+    fn is_left_behind(&self, service: &str) -> bool {
+        services::is_left_behind(self.world, service)
+    }
+
+    /// Whether one revision has all of the traffic, behind the active Service of blue-green and for sure.
+    fn is_concentrated(&self) -> bool {
+        let active =
+            self.world.rollout.spec.strategy.blue_green.as_ref().map_or("", |strategy| &strategy.active_service);
+        let settled = !self.traffic.services_settle.contains_key(active);
+        let hash = |service: &Service| service.selector.get(names::POD_TEMPLATE_HASH).cloned();
+        let hash = self.world.services.get(active).and_then(|observed| hash(&observed.object));
+        settled && hash.is_some_and(|hash| self.revisions.all().any(|one| one.hash() == hash))
     }
 
     fn service_of(&self, role: Role) -> &'a str {
@@ -261,9 +292,10 @@ impl Admitted {
             .collect()
     }
 
-    /// When the first hold ends by time.
+    /// When the first hold ends by time, or may end.
     pub fn wake(&self) -> Option<Timestamp> {
-        self.holds.iter().filter_map(|hold| hold.until).min()
+        let held = self.settles.filter(|_| !self.holds.is_empty());
+        self.holds.iter().filter_map(|hold| hold.until).chain(held).min()
     }
 }
 

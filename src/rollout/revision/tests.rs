@@ -32,6 +32,7 @@ fn world(rollout: Rollout, replica_sets: Vec<ReplicaSet>) -> World {
         replica_sets,
         services: BTreeMap::new(),
         routes: BTreeMap::new(),
+        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
@@ -281,7 +282,7 @@ fn an_existing_replica_set_is_brought_up_to_date_but_for_its_pods() {
             { "key": "rollouts-pod-template-hash", "operator": "In", "values": ["older"] },
         ] },
     } });
-    let mut template = (*back.template).clone().into_value();
+    let mut template = (*back.template).clone().to_value();
     template["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = json!([term]);
     back.template = Arc::new(template.into());
     let world = world(rollout(spec, json!({ "stableRS": "two" })), vec![back, replica_set("two", "2", 2)]);
