@@ -15,6 +15,7 @@
 //! | [`expectations`] | read your writes |
 //! | [`world`], [`reconcile`], [`execute`] | observe, decide, act |
 //! | [`release`] | what Rollouts have left behind in DestinationRules |
+//! | [`pods`] | the pods, for the few decisions that need them |
 //! | [`analysis`] | AnalysisRuns: measurements between the two halves of a decision |
 //! | [`api`], [`limiter`] | calls: limited, timed, measured |
 //! | [`events`], [`telemetry`], [`server`] | what people and monitoring see |
@@ -33,6 +34,7 @@ pub mod expectations;
 pub mod index;
 pub mod leader;
 pub mod limiter;
+pub mod pods;
 pub mod queue;
 pub mod reconcile;
 pub mod references;

@@ -8,14 +8,14 @@ use crate::api::rollout::RolloutStatus;
 use super::conditions::Facts;
 use super::draft::Draft;
 use super::guard::Proposal;
-use super::pass::{Reach, admit, claim, promote, scale};
+use super::pass::{Reach, admit, claim, look_after_pods, promote, scale};
 use super::replicas::{self, Basic, Counts, Limits};
 use super::scale_down::{self, Wishes};
 use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{analysis_runs, managed_routes, pauses, revision, services};
+use super::{analysis_runs, managed_routes, pauses, restart, revision, services};
 
 /// Sizes that the strategy wants, before the guard.
 struct Sizes {
@@ -36,10 +36,12 @@ pub(super) fn pass(
     facts: &mut Facts,
 ) {
     let halted = halted(scene, &draft.status);
-    let sizes = sizes(scene, draft);
+    let mut sizes = sizes(scene, draft);
+    restart::make_room(scene, &routing.traffic, &mut sizes.wishes);
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
-    let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
+    let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
+    let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached, enough);
     let managed = managed_routes::wanted(scene, &draft.status);
     let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
     proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
@@ -57,6 +59,9 @@ pub(super) fn pass(
 
     if !halted {
         scale(scene, draft, &admitted, &sizes.wishes);
+    }
+    if reach == Reach::Forward {
+        look_after_pods(scene, draft, routing, &admitted);
     }
     for deletion in admitted.deletions(scene.world) {
         draft.because(deletion.to_string());

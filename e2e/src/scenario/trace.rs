@@ -5,7 +5,9 @@
 //!
 //! - of the Rollout: phase, step, stable and current revision, recorded weights, abort, and the conditions Healthy,
 //!   Completed, Paused, InvalidSpec and Progressing;
-//! - of ReplicaSets: created, scaled, given or relieved of a scale-down deadline, reused as another revision, deleted;
+//! - of ReplicaSets: created, scaled, given or relieved of a scale-down deadline, reused as another revision, deleted, the
+//!   ephemeral metadata of their pods and whose nodes these avoid;
+//! - of Deployments: scaled;
 //! - of Services and routes: where they lead, with which weights.
 //!
 //! Conditions come after these, each type in its own order: what belongs together is written in one write or in two. Phases of
@@ -15,7 +17,7 @@
 //!
 //! Left out or made equal, because it differs between two runs on the same cluster:
 //!
-//! - hashes: the N-th ReplicaSet that was made is called `rN`;
+//! - hashes: the N-th ReplicaSet that was made is called `rN`, and names of pods;
 //! - times, and durations that tell how long something took;
 //! - messages while the phase is Progressing, and the reasons of Progressing that count pods; what the state says at the
 //!   end of a section is kept;
@@ -44,6 +46,8 @@ pub enum Kind {
     VirtualService,
     DestinationRule,
     AnalysisRun,
+    Deployment,
+    Pod,
     Event,
 }
 
@@ -89,7 +93,7 @@ pub struct Section {
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Rollout,
         Self::ReplicaSet,
         Self::Service,
@@ -98,6 +102,8 @@ impl Kind {
         Self::VirtualService,
         Self::DestinationRule,
         Self::AnalysisRun,
+        Self::Deployment,
+        Self::Pod,
         Self::Event,
     ];
 
@@ -112,6 +118,8 @@ impl Kind {
             Self::VirtualService => ("networking.istio.io", "v1alpha3", "VirtualService", "virtualservices"),
             Self::DestinationRule => ("networking.istio.io", "v1alpha3", "DestinationRule", "destinationrules"),
             Self::AnalysisRun => ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Event => ("", "v1", "Event", "events"),
         }
     }
@@ -130,6 +138,8 @@ pub struct State {
     objects: BTreeMap<(Kind, String), Value>,
     /// ReplicaSets by name, in the order in which they were made: the first is `r1`.
     replica_sets: Vec<String>,
+    /// How many pods were deleted, by the name of their ReplicaSet.
+    lost: BTreeMap<String, usize>,
     /// A hash and what stands for it, the longest first.
     names: Vec<(String, String)>,
 }
@@ -141,6 +151,7 @@ impl State {
             rollout: rollout.to_owned(),
             objects: BTreeMap::new(),
             replica_sets: Vec::new(),
+            lost: BTreeMap::new(),
             names: Vec::new(),
         }
     }
@@ -159,6 +170,21 @@ impl State {
     pub fn replica_set(&self, number: usize) -> Option<&Value> {
         let name = self.replica_sets.get(number.checked_sub(1)?)?;
         self.objects.get(&(Kind::ReplicaSet, name.clone()))
+    }
+
+    /// The pods of the N-th ReplicaSet that are not about to go.
+    pub fn pods(&self, number: usize) -> impl Iterator<Item = &Value> {
+        let set = number.checked_sub(1).and_then(|index| self.replica_sets.get(index));
+        let pods = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|(_, pod)| pod);
+        pods.filter(move |pod| {
+            set.is_some_and(|set| owner(pod) == set) && pod["metadata"]["deletionTimestamp"].is_null()
+        })
+    }
+
+    /// How many pods the N-th ReplicaSet has lost so far.
+    pub fn lost(&self, number: usize) -> usize {
+        let set = number.checked_sub(1).and_then(|index| self.replica_sets.get(index));
+        set.and_then(|set| self.lost.get(set)).copied().unwrap_or(0)
     }
 
     /// Whether there has been an N-th ReplicaSet.
@@ -181,6 +207,9 @@ impl State {
             if !hash.is_empty() {
                 self.names.push((hash.to_owned(), format!("r{}", self.replica_sets.len())));
             }
+        }
+        if change.kind == Kind::Pod && change.deleted {
+            *self.lost.entry(owner(&change.object).to_owned()).or_default() += 1;
         }
         let before = self.objects.get(&key).cloned();
         let after = (!change.deleted).then(|| change.object.clone());
@@ -220,6 +249,9 @@ impl State {
     /// Without hashes and times.
     pub fn plain(&self, message: &str) -> String {
         let mut message = message.to_owned();
+        for (_, pod) in self.objects.keys().filter(|(kind, _)| *kind == Kind::Pod) {
+            message = message.replace(pod.as_str(), "<pod>");
+        }
         for (hash, name) in &self.names {
             message = message.replace(hash, name);
         }
@@ -262,6 +294,14 @@ impl State {
                 let facets = |it: &Value| vec![("subsets", Some(subsets(it))), ("manager", manager(it))];
                 self.differences(&format!("destinationrule {name}"), facets, before, after)
             }
+            Kind::Deployment => match (before.map(size), after.map(size)) {
+                (Some(before), Some(after)) if before != after => {
+                    let scaling = Some((before, after));
+                    vec![Line { scaling, ..Line::of(format!("deployment {name}: scaled")) }]
+                }
+                _ => Vec::new(),
+            },
+            Kind::Pod => Vec::new(),
             Kind::AnalysisRun => {
                 let name = self.plain(name);
                 let mut lines = self.differences(&format!("analysis {name}"), analysis_facets, before, after);
@@ -300,14 +340,28 @@ impl State {
         let Some(number) = number else { return Vec::new() };
         let called = format!("r{}", number + 1);
         let Some(after) = after else { return vec![Line::of(format!("{called}: deleted"))] };
-        let size = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
         let note = |set: &Value, key: &str| set["metadata"]["annotations"][key].as_str().map(str::to_owned);
         let revision = note(after, REVISION).unwrap_or_default();
         let deadline = |set: &Value| note(set, "scale-down-deadline").is_some();
+        let metadata = |set: &Value| note(set, "rollout.argoproj.io/ephemeral-metadata").unwrap_or("none".to_owned());
+        let far = |set: &Value| self.plain(&keeps_off(set));
         let Some(before) = before else {
-            return vec![Line::of(format!("{called}: created as revision {revision}, size {}", size(after)))];
+            let mut created = format!("{called}: created as revision {revision}, size {}", size(after));
+            if metadata(after) != "none" {
+                created.push_str(&format!(", pods with {}", metadata(after)));
+            }
+            if !far(after).is_empty() {
+                created.push_str(&format!(", off the nodes of {}", far(after)));
+            }
+            return vec![Line::of(created)];
         };
         let mut lines = Vec::new();
+        if metadata(before) != metadata(after) {
+            lines.push(Line::of(format!("{called}: metadata of pods {}", metadata(after))));
+        }
+        if far(before) != far(after) {
+            lines.push(Line::of(format!("{called}: off the nodes of {}", far(after))));
+        }
         if note(before, REVISION).as_ref() != Some(&revision) {
             lines.push(Line::of(format!("{called}: is now revision {revision}")));
         }
@@ -432,6 +486,8 @@ fn rollout_facets(rollout: &Value) -> Vec<(&'static str, Option<String>)> {
     };
     let weights = &status["canary"]["weights"];
     let weight = |who: &str| weights[who]["weight"].as_i64().unwrap_or(0);
+    let asked = &rollout["spec"]["restartAt"];
+    let restart = (!asked.is_null() && *asked != status["restartedAt"]).then(|| "restart asked for".to_owned());
     let recorded = || format!("weights: canary {}, stable {}", weight("canary"), weight("stable"));
     vec![
         ("current revision", hash("currentPodHash", "current revision")),
@@ -440,6 +496,7 @@ fn rollout_facets(rollout: &Value) -> Vec<(&'static str, Option<String>)> {
         ("weights", weights.is_object().then(recorded)),
         ("stable revision", hash("stableRS", "stable revision")),
         ("pause", pauses(status)),
+        ("restart", restart),
         ("phase", status["phase"].is_string().then(|| phase(status, false))),
     ]
 }
@@ -478,6 +535,34 @@ fn condition(status: &Value, name: &str) -> Option<String> {
         return Some(format!("{name}={value}"));
     }
     Some(format!("{name}={value} {reason}"))
+}
+
+fn size(object: &Value) -> i64 {
+    object["spec"]["replicas"].as_i64().unwrap_or(1)
+}
+
+/// The name of what controls an object.
+fn owner(object: &Value) -> &str {
+    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.map(|owner| text(&owner["name"])).next().unwrap_or_default()
+}
+
+/// The hashes of the revisions whose nodes the pods of a ReplicaSet avoid, and how strictly.
+fn keeps_off(replica_set: &Value) -> String {
+    let rules = &replica_set["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
+    let mut texts = Vec::new();
+    for (field, term, how) in [
+        ("requiredDuringSchedulingIgnoredDuringExecution", "", "required"),
+        ("preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm", "preferred"),
+    ] {
+        for rule in rules[field].as_array().into_iter().flatten() {
+            let expression = rule.pointer(&format!("{term}/labelSelector/matchExpressions/0")).unwrap_or(&Value::Null);
+            if expression["key"] == HASH {
+                texts.push(format!("{} ({how})", text(&expression["values"][0])));
+            }
+        }
+    }
+    texts.join(", ")
 }
 
 fn service_facets(service: &Value) -> Vec<(&'static str, Option<String>)> {

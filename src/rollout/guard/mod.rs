@@ -19,9 +19,11 @@
 //! 5. Weights sum to their total: the weight of stable is what is left.
 //! 6. Whatever is not admitted is in [`Admitted::holds`].
 
+mod evictions;
 mod shift;
 mod sizes;
 mod traffic;
+mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -41,7 +43,9 @@ use super::revision::{self, Revisions};
 use super::services;
 use super::world::{ReplicaSet, Service, World};
 
+pub use self::evictions::{evictions, is_stuck, reports_its_pods};
 pub use self::traffic::Traffic;
+pub use self::workload::workload_keeps;
 
 /// What a strategy wants. What it does not name stays as it is.
 #[derive(Clone, Debug, Default, PartialEq)]

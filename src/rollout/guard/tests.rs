@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::resource::HTTP_ROUTE;
-use crate::rollout::world::{Observed, ReplicaSetStatus, Settings, Templates};
+use crate::rollout::world::{Observed, Pod, ReplicaSetStatus, Settings, Templates};
 use crate::traffic::gateway_api::GatewayApiRouter;
 use crate::traffic::{Context, Router, Wanted};
 
@@ -38,6 +38,8 @@ struct State {
     surge: i32,
     unavailable: i32,
     aborted: bool,
+    /// Whether the Services swap, so that nobody calls that of the canary by its name.
+    takes_turns: bool,
     canary_size: Option<i32>,
     new: usize,
     pods: [Pods; 4],
@@ -121,7 +123,9 @@ fn check(before: &State, after: &State, all: &[Write]) -> Result<(), String> {
                     return Err(format!("S2: revision {one} scaled to {size}, {share}% may reach it"));
                 }
             }
-            let selected = after.stable.all().chain(after.canary.all()).any(|selection| selection == Some(one));
+            let by_name = if before.takes_turns { None } else { Some(&after.canary) };
+            let services = std::iter::once(&after.stable).chain(by_name);
+            let selected = services.flat_map(Lagging::all).any(|selection| selection == Some(one));
             let old = one != 0 && one != before.new;
             let least = if before.routes.is_empty() { 1 } else { spec };
             let waiting = before.pods[0].spec == 0 || before.pods[before.new].spec == 0;
@@ -364,6 +368,9 @@ fn world(state: &State) -> World {
         "maxUnavailable": state.unavailable,
         "steps": [{ "setCanaryScale": { "matchTrafficWeight": true } }],
     });
+    if state.takes_turns {
+        canary["pingPong"] = json!({ "pingService": STABLE, "pongService": CANARY });
+    }
     if let Some(size) = state.canary_size {
         canary["steps"] = json!([{ "setCanaryScale": { "replicas": size } }]);
         canary["abortScaleDownDelaySeconds"] = 0.into();
@@ -406,6 +413,8 @@ fn world(state: &State) -> World {
     World {
         now,
         rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
+        pods: None,
+        workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services: [service(STABLE, &state.stable), service(CANARY, &state.canary)].into(),
         routes: state.routes.iter().enumerate().map(route).collect(),
@@ -459,43 +468,62 @@ fn revisions<'a>(world: &'a World, state: &State) -> Revisions<'a> {
     }
 }
 
+/// The world with all pods listed, every one of them made long ago.
+fn listed(state: &State) -> World {
+    let mut world = world(state);
+    let pods = (0..4).flat_map(|one| (0..state.pods[one].available).map(move |index| (one, index)));
+    let pods = pods.map(|(one, index)| Pod {
+        name: format!("{}-{index}", name(one)),
+        uid: format!("{}-{index}", name(one)),
+        controller: name(one),
+        created: world.now,
+        over: false,
+        ready_since: Some(world.now),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    });
+    world.pods = Some(pods.collect());
+    world
+}
+
 // ---- random states and proposals ----
 
 fn states() -> impl Strategy<Value = State> {
     let pods = || (0..=6, 0..=7).prop_map(|(spec, available)| Pods { spec, available });
     let few = || prop_oneof![2 => Just(Pods::default()), 1 => pods()];
-    let sizes = (0..=6_i32, 0..=2_i32, 0..=2_i32, any::<bool>(), prop::option::weighted(0.2, 0..=3_i32), 0..4_usize);
+    let sizes =
+        (0..=6_i32, 0..=2_i32, 0..=2_i32, any::<(bool, bool)>(), prop::option::weighted(0.2, 0..=3_i32), 0..4_usize);
     let service = || (prop::option::weighted(0.85, 0..4_usize), prop::option::weighted(0.3, 0..4_usize));
     let route = || (prop_oneof![Just(0), 0..=100, Just(100)], prop::option::weighted(0.3, 0..=100));
     let traffic = (service(), service(), prop::collection::vec(route(), 0..=2), prop::bool::weighted(0.1));
-    (sizes, (pods(), pods(), few(), few()), traffic).prop_map(
-        |((replicas, surge, unavailable, aborted, canary_size, new), pods, (stable, canary, routes, pending))| {
-            let pods = [pods.0, pods.1, pods.2, pods.3];
-            // The guard itself has kept the pods of what a Service has selected until just now.
-            let lagging = |(now, before): (Option<usize>, Option<usize>)| {
-                Lagging::new(now, before.filter(|one| pods[*one] != Pods::default()).map(Some))
-            };
-            // Nor has it let stable's Service select a revision that was to be aborted.
-            let stable = match (aborted && new != 0, stable) {
-                (true, (now, before)) => (now.filter(|one| *one != new), before.filter(|one| *one != new)),
-                (false, stable) => stable,
-            };
-            let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
-            State {
-                replicas,
-                surge,
-                unavailable: unavailable.min(replicas),
-                aborted,
-                canary_size: canary_size.filter(|_| !routes.is_empty()),
-                new,
-                pods,
-                stable: lagging(stable),
-                canary: lagging(canary),
-                pending: pending && !routes.is_empty(),
-                routes: routes.into_iter().map(|(now, before)| Lagging::new(now, before)).collect(),
-            }
-        },
-    )
+    (sizes, (pods(), pods(), few(), few()), traffic).prop_map(|(sizes, pods, (stable, canary, routes, pending))| {
+        let (replicas, surge, unavailable, (aborted, takes_turns), canary_size, new) = sizes;
+        let pods = [pods.0, pods.1, pods.2, pods.3];
+        // The guard itself has kept the pods of what a Service has selected until just now.
+        let lagging = |(now, before): (Option<usize>, Option<usize>)| {
+            Lagging::new(now, before.filter(|one| pods[*one] != Pods::default()).map(Some))
+        };
+        // Nor has it let stable's Service select a revision that was to be aborted.
+        let stable = match (aborted && new != 0, stable) {
+            (true, (now, before)) => (now.filter(|one| *one != new), before.filter(|one| *one != new)),
+            (false, stable) => stable,
+        };
+        let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+        State {
+            replicas,
+            surge,
+            unavailable: unavailable.min(replicas),
+            aborted,
+            takes_turns: takes_turns && !routes.is_empty(),
+            canary_size: canary_size.filter(|_| !routes.is_empty()),
+            new,
+            pods,
+            stable: lagging(stable),
+            canary: lagging(canary),
+            pending: pending && !routes.is_empty(),
+            routes: routes.into_iter().map(|(now, before)| Lagging::new(now, before)).collect(),
+        }
+    })
 }
 
 fn proposals() -> impl Strategy<Value = Proposal> {
@@ -522,8 +550,10 @@ fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     let routed = !state.routes.is_empty();
     let (canary, stable) = match (routed, state.canary_size) {
         (true, Some(size)) if weight > 0 => (size.max(1), state.replicas),
-        // With dynamicStableScale stable has no more pods than its weight needs.
-        (true, _) if dynamic => (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100)),
+        // With dynamicStableScale stable has no more pods than its weight needs, once the weight goes to the new version.
+        (true, _) if dynamic && state.canary.now == Some(state.new) => {
+            (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100))
+        }
         (true, _) => (ceil(weight * state.replicas, 100), state.replicas),
         (false, _) => replicas::ideal_split(state.replicas, weight, 100, state.surge),
     };
@@ -555,12 +585,62 @@ proptest! {
     }
 
     #[test]
+    fn evictions_leave_what_traffic_and_the_floor_need(state in states(), proposal in proposals()) {
+        let world = listed(&state);
+        let revisions = revisions(&world, &state);
+        let routers: &[&dyn Router] = if state.routes.is_empty() { &[] } else { &[&GatewayApiRouter] };
+        let traffic = Traffic::observe(&world, STABLE, CANARY, routers);
+        let admitted = admit(&world, &revisions, &traffic, proposal.clone());
+        let mut allowance = evictions(&world, &revisions, &traffic, &admitted);
+        let mut after = state.clone();
+        for pod in world.pods.iter().flatten() {
+            let one = (0..4).find(|one| name(*one) == pod.controller).unwrap();
+            if allowance.take(&world.replica_sets[one], pod, world.now) {
+                after.pods[one].available -= 1;
+            }
+        }
+        if after == state {
+            return Ok(());
+        }
+        let (_, writes) = decide(&state, &proposal);
+        let shrinks = writes.iter().any(|write| matches!(*write, Write::Size(one, to) if to < state.pods[one].spec));
+        prop_assert!(!shrinks, "evictions beside {writes:?}");
+        let kept: i32 = (0..4).map(|one| after.kept(one)).sum();
+        prop_assert!(kept >= state.replicas - state.unavailable, "S7: {kept} left");
+        for one in (0..4).filter(|_| state.replicas > 0) {
+            // A missing pod counts the same whether it serves the present routes or those that are about to be.
+            for view in state.views().chain(state.with(&writes).views()) {
+                let (_, stable, canary, weight) = view;
+                let need = state.chosen(one, ceil(state.share(one, stable, canary, weight) * state.replicas, 100));
+                let least = need - need * state.unavailable / state.replicas;
+                let lost = after.kept(one) < state.kept(one);
+                prop_assert!(!lost || after.kept(one) >= least, "S1: {} of {least} pods of {one}", after.kept(one));
+            }
+        }
+    }
+
+    #[test]
+    fn a_workload_gives_up_only_what_is_made_up_for(state in states(), replicas in 1..=8_i32) {
+        let world = world(&state);
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[]);
+        let keeps = workload_keeps(&world, &revisions, &traffic, replicas);
+        let own: i32 = (0..4).map(|one| state.kept(one)).sum();
+        let left = keeps.pods.min(replicas);
+        prop_assert!(own + left >= state.replicas.min(own + replicas), "{own} + {left}");
+        prop_assert!(left == replicas || own >= 1, "{keeps:?}");
+        let lags = !state.stable.before.is_empty() || !state.canary.before.is_empty();
+        prop_assert!(left > 0 || !lags, "traffic may still go there: {keeps:?}");
+    }
+
+    #[test]
     fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100, dynamic: bool) {
         if state.replicas == 0 {
             (state.replicas, state.unavailable) = (1, 1);
         }
-        let proposal = goal(&state, weight, dynamic);
+        let mut proposal = Proposal::default();
         for _ in 0..40 {
+            proposal = goal(&state, weight, dynamic);
             check_all_subsets(&state, &proposal)?;
             let (admitted, writes) = decide(&state, &proposal);
             if writes.is_empty() && admitted.holds.is_empty() {
@@ -585,6 +665,7 @@ fn canary_at(weight: i32, pods: i32) -> State {
         surge: 3,
         unavailable: 2,
         aborted: false,
+        takes_turns: false,
         canary_size: None,
         new: 1,
         pods: [available(10), available(pods), Pods::default(), Pods::default()],

@@ -303,15 +303,14 @@ impl<'a> Subject<'a> {
     fn arrange(&self, wanted: &[Managed<'_>], bases: &[(usize, Value)]) -> Vec<PatchOperation> {
         let present: Vec<(usize, &Value)> = self.managed_routes().map(|(index, route, _)| (index, route)).collect();
         let mut made: Vec<(usize, Value)> = Vec::new();
-        let mut users = 0;
-        for index in (0..self.all("http").len()).filter(|index| !present.iter().any(|(own, _)| own == index)) {
+        let users = (0..self.all("http").len()).filter(|index| !present.iter().any(|(own, _)| own == index));
+        for (before, index) in users.enumerate() {
             if let Some(number) = bases.iter().position(|(base, _)| *base == index) {
                 let copies = wanted.iter().map(|managed| self.copy(*managed, &bases[number].1, number));
                 for copy in copies {
-                    made.push((users + made.len(), copy));
+                    made.push((before + made.len(), copy));
                 }
             }
-            users += 1;
         }
         if present.iter().copied().eq(made.iter().map(|(index, route)| (*index, route))) {
             return Vec::new();
