@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use kube::Client;
 
+use crate::apply;
 use crate::cluster::{ADMIN, Cluster, ClusterOptions, KUBELET};
 use crate::gateway::{Gateway, GatewayOptions};
 use crate::kubelet::{Kubelet, KubeletOptions};
@@ -76,6 +77,10 @@ impl Environment {
             None
         };
         let client = cluster.client(ADMIN).await?;
+        // There is no mesh here: what is compared are the objects.
+        for definition in tidegate::sandbox::cluster::route_crds::istio() {
+            apply::object(&client, "", definition).await?;
+        }
         Ok(Self { folder: folder.to_owned(), tools, cluster, kubelet, gateway, prometheus, client })
     }
 

@@ -45,6 +45,10 @@ pub const HTTP_ROUTE: Resource = Resource::new("gateway.networking.k8s.io", "v1"
 pub const GRPC_ROUTE: Resource = Resource::new("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes");
 pub const TCP_ROUTE: Resource = Resource::new("gateway.networking.k8s.io", "v1alpha2", "TCPRoute", "tcproutes");
 pub const TLS_ROUTE: Resource = Resource::new("gateway.networking.k8s.io", "v1alpha2", "TLSRoute", "tlsroutes");
+pub const VIRTUAL_SERVICE: Resource =
+    Resource::new("networking.istio.io", "v1alpha3", "VirtualService", "virtualservices");
+pub const DESTINATION_RULE: Resource =
+    Resource::new("networking.istio.io", "v1alpha3", "DestinationRule", "destinationrules");
 
 /// One object of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -38,6 +38,13 @@ pub struct TrafficRouting {
 pub const GATEWAY_API_PLUGIN: &str = "argoproj-labs/gatewayAPI";
 
 impl TrafficRouting {
+    /// The settings of the Gateway API, wherever they stand; none when there are none or they cannot be read, which the
+    /// router says itself.
+    pub fn gateway_api_settings(&self) -> Option<GatewayApi> {
+        let raw = self.plugins.get(GATEWAY_API_PLUGIN);
+        self.gateway_api.clone().or_else(|| serde_json::from_value(raw?.clone()).ok())
+    }
+
     /// Whether Gateway API routes are named, at either place.
     pub fn uses_gateway_api(&self) -> bool {
         self.gateway_api.is_some() || self.plugins.contains_key(GATEWAY_API_PLUGIN)

@@ -64,6 +64,9 @@ pub struct Controller {
     /// Seconds that gateways and load balancers take to follow a change; the default of each router when absent
     #[arg(long)]
     propagation_delay_seconds: Option<u32>,
+    /// Version of Istio's API to read and write VirtualServices and DestinationRules in
+    #[arg(long, default_value = "v1alpha3", value_parser = istio_version)]
+    istio_api_version: &'static str,
 
     /// Let one of several controllers lead
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true,
@@ -94,7 +97,6 @@ const IGNORED: &[&str] = &[
     "ephemeral-metadata-update-pod-retries",
     "aws-target-group-binding-api-version",
     "alb-tag-key-resource-id",
-    "istio-api-version",
     "ambassador-api-version",
     "traffic-split-api-version",
     "traefik-api-group",
@@ -177,6 +179,7 @@ impl Controller {
             qps: self.qps,
             burst: self.burst,
             propagation_delay_seconds: self.propagation_delay_seconds,
+            istio_api_version: self.istio_api_version,
             election: self.leader_elect.then(|| settings::Election {
                 namespace: own_namespace(namespace.as_deref().unwrap_or(context_namespace)),
                 identity: identity(random),
@@ -215,6 +218,11 @@ fn level(text: &str) -> Result<String, String> {
         _ => return Err("must be trace, debug, info, warn or error".to_owned()),
     };
     Ok(level)
+}
+
+fn istio_version(text: &str) -> Result<&'static str, String> {
+    let known = ["v1alpha3", "v1beta1", "v1"];
+    known.into_iter().find(|version| *version == text).ok_or_else(|| format!("must be one of {}", known.join(", ")))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::api::names::FIELD_MANAGER;
-use crate::api::resource::{ObjectRef, Resource};
+use crate::api::resource::{ObjectRef, Resource, VIRTUAL_SERVICE};
 
 use super::envelope::Meta;
 use super::limiter::Limiter;
@@ -37,6 +37,7 @@ pub struct Api {
     /// For a whole call, retries of a 429 included.
     timeout: Duration,
     telemetry: Arc<Telemetry>,
+    istio_version: &'static str,
 }
 
 /// Why a call has no result.
@@ -80,7 +81,24 @@ struct OnlyMetadata<M> {
 
 impl Api {
     pub fn new(client: kube::Client, limiter: Arc<Limiter>, timeout: Duration, telemetry: Arc<Telemetry>) -> Self {
-        Self { client, limiter, timeout, telemetry }
+        Self { client, limiter, timeout, telemetry, istio_version: VIRTUAL_SERVICE.version }
+    }
+
+    /// The same way to another version of Istio's kinds.
+    #[must_use]
+    pub fn with_istio_version(self, istio_version: &'static str) -> Self {
+        Self { istio_version, ..self }
+    }
+
+    /// The path of all objects of a kind, in a namespace unless that is empty.
+    pub fn collection(&self, resource: Resource, namespace: &str) -> String {
+        let istio = resource.group == VIRTUAL_SERVICE.group;
+        let version = if istio { self.istio_version } else { resource.version };
+        collection(Resource { version, ..resource }, namespace)
+    }
+
+    fn path(&self, object: &ObjectRef) -> String {
+        format!("{}/{}", self.collection(object.resource, &object.namespace), object.name)
     }
 
     /// The same way with a budget of its own.
@@ -105,7 +123,7 @@ impl Api {
 
     /// Reads an object as `T`.
     pub async fn read<T: DeserializeOwned>(&self, object: &ObjectRef) -> Result<T, CallError> {
-        let answer = self.call(object, "Get", Method::GET, path(object), None, Bytes::new()).await?;
+        let answer = self.call(object, "Get", Method::GET, self.path(object), None, Bytes::new()).await?;
         parse(&answer)
     }
 
@@ -115,13 +133,13 @@ impl Api {
     }
 
     pub async fn create(&self, object: &ObjectRef, body: &Value) -> Result<Written, CallError> {
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", collection(object.resource, &object.namespace));
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", self.collection(object.resource, &object.namespace));
         self.write(object, "Create", Method::POST, path, Some("application/json"), body).await
     }
 
     /// Replaces an object that is wholly ours.
     pub async fn update(&self, object: &ObjectRef, body: &Value) -> Result<Written, CallError> {
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", path(object));
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path(object));
         self.write(object, "Update", Method::PUT, path, Some("application/json"), body).await
     }
 
@@ -134,7 +152,7 @@ impl Api {
         body: &Value,
     ) -> Result<Written, CallError> {
         let slash = if subresource.is_empty() { "" } else { "/" };
-        let path = format!("{}{slash}{subresource}?fieldManager={FIELD_MANAGER}", path(object));
+        let path = format!("{}{slash}{subresource}?fieldManager={FIELD_MANAGER}", self.path(object));
         let content_type = match kind {
             PatchKind::Merge => "application/merge-patch+json",
             PatchKind::Json => "application/json-patch+json",
@@ -149,7 +167,7 @@ impl Api {
             "preconditions": {"uid": uid}, "propagationPolicy": "Background",
         });
         let body = Bytes::from(options.to_string());
-        self.call(object, "Delete", Method::DELETE, path(object), Some("application/json"), body).await.map(drop)
+        self.call(object, "Delete", Method::DELETE, self.path(object), Some("application/json"), body).await.map(drop)
     }
 
     /// Evicts the pod of this uid. A refusal by a disruption budget (429) is answered at once: it lasts.
@@ -159,7 +177,7 @@ impl Api {
             "metadata": {"name": pod.name, "namespace": pod.namespace},
             "deleteOptions": {"preconditions": {"uid": uid}},
         });
-        let path = format!("{}/eviction", path(pod));
+        let path = format!("{}/eviction", self.path(pod));
         self.call(pod, EVICT, Method::POST, path, Some("application/json"), Bytes::from(body.to_string()))
             .await
             .map(drop)
@@ -172,7 +190,7 @@ impl Api {
         namespace: &str,
         query: &str,
     ) -> Result<T, CallError> {
-        let path = format!("{}?{query}", collection(resource, namespace));
+        let path = format!("{}?{query}", self.collection(resource, namespace));
         let object = ObjectRef::new(resource, namespace, "");
         let answer = self.call(&object, "List", Method::GET, path, None, Bytes::new()).await?;
         parse(&answer)
@@ -255,13 +273,8 @@ impl Api {
     }
 }
 
-/// The path of an object.
-pub fn path(object: &ObjectRef) -> String {
-    format!("{}/{}", collection(object.resource, &object.namespace), object.name)
-}
-
 /// The path of all objects of a kind, in a namespace unless that is empty.
-pub fn collection(resource: Resource, namespace: &str) -> String {
+fn collection(resource: Resource, namespace: &str) -> String {
     let Resource { group, version, plural, .. } = resource;
     let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     if namespace.is_empty() { format!("{root}/{plural}") } else { format!("{root}/namespaces/{namespace}/{plural}") }
@@ -328,6 +341,7 @@ mod tests {
 
     #[test]
     fn paths() {
+        let path = |object: &ObjectRef| format!("{}/{}", collection(object.resource, &object.namespace), object.name);
         assert_eq!(path(&ObjectRef::new(SERVICE, "shop", "web")), "/api/v1/namespaces/shop/services/web");
         assert_eq!(
             path(&ObjectRef::new(HTTP_ROUTE, "shop", "web")),

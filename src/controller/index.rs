@@ -14,6 +14,7 @@ use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::{AnalysisRun, Rollout};
 use crate::rollout::world::{Observed, ReplicaSet, Service, Workload};
+use crate::traffic::istio::destination_rule;
 
 use super::envelope::{Envelope, Object};
 use super::references::{References, is_on_demand, is_route, is_workload};
@@ -490,10 +491,13 @@ pub fn newer(one: &str, other: &str) -> bool {
 }
 
 /// The Rollout that a Service is marked as managed by.
-fn manager(service: &ObjectRef, object: &Object) -> Option<ObjectRef> {
-    let Object::Service(object) = object else { return None };
-    let name = object.annotations.get(names::MANAGED_BY).filter(|name| !name.is_empty())?;
-    Some(ObjectRef::new(resource::ROLLOUT, &service.namespace, name))
+fn manager(managed: &ObjectRef, object: &Object) -> Option<ObjectRef> {
+    let name = match object {
+        Object::Service(service) => service.annotations.get(names::MANAGED_BY).filter(|name| !name.is_empty())?,
+        Object::Route(rule) if managed.resource == resource::DESTINATION_RULE => destination_rule::manager(rule)?,
+        _ => return None,
+    };
+    Some(ObjectRef::new(resource::ROLLOUT, &managed.namespace, name))
 }
 
 /// The selector of a Rollout; none when it has none or it cannot be understood.

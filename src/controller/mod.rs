@@ -14,6 +14,7 @@
 //! | [`queue`] | what is due: once each, one at a time, delayed after failures |
 //! | [`expectations`] | read your writes |
 //! | [`world`], [`reconcile`], [`execute`] | observe, decide, act |
+//! | [`release`] | what Rollouts have left behind in DestinationRules |
 //! | [`pods`] | the pods, for the few decisions that need them |
 //! | [`analysis`] | AnalysisRuns: measurements between the two halves of a decision |
 //! | [`api`], [`limiter`] | calls: limited, timed, measured |
@@ -37,6 +38,7 @@ pub mod pods;
 pub mod queue;
 pub mod reconcile;
 pub mod references;
+pub mod release;
 pub mod server;
 pub mod settings;
 pub mod telemetry;
@@ -215,7 +217,8 @@ impl Shell {
     ) -> (Arc<Self>, impl Future<Output = ()> + Send, mpsc::UnboundedReceiver<Resource>) {
         let telemetry = Arc::new(Telemetry::new());
         let limiter = Arc::new(Limiter::new(settings.qps, settings.burst));
-        let api = Api::new(client, limiter, settings.call_timeout, telemetry.clone());
+        let api = Api::new(client, limiter, settings.call_timeout, telemetry.clone())
+            .with_istio_version(settings.istio_api_version);
         let for_events = Limiter::new(settings.qps * EVENT_SHARE, settings.burst);
         let (events, write_events) =
             Events::new(api.limited_by(Arc::new(for_events)), clock.clone(), telemetry.clone());

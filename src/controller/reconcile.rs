@@ -23,6 +23,7 @@ use super::expectations::{Expected, What};
 use super::index::Knowledge;
 use super::pods;
 use super::queue::Next;
+use super::release;
 use super::world::{self, View};
 
 /// How many times in a row something may turn out to have changed before the object is delayed like after a failure.
@@ -67,8 +68,12 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         let failures = pass.memory.failures.clone();
         let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
         let world = match view {
-            View::Ready(world) => pass.with_pods(world).await,
+            View::Ready(world) => {
+                release::release(shell, object).await;
+                pass.with_pods(world).await
+            }
             View::Gone => {
+                release::release(shell, object).await;
                 shell.forget(object);
                 return Next::Idle;
             }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::api::resource;
 use crate::rollout::world;
 
 /// Everything that [`super::run`] needs to know beside the client and the clock.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Seconds that routers take to follow their objects; the default of each router when absent.
     pub propagation_delay_seconds: Option<u32>,
+    /// The version of Istio's API that VirtualServices and DestinationRules are read and written in.
+    pub istio_api_version: &'static str,
     /// Where a lease is kept; no election when absent.
     pub election: Option<Election>,
     /// Where `/metrics` is served; nowhere when absent.
@@ -73,6 +76,7 @@ impl Default for Settings {
             stale_limit: Duration::from_secs(10),
             grace: Duration::from_secs(10),
             propagation_delay_seconds: None,
+            istio_api_version: resource::VIRTUAL_SERVICE.version,
             election: None,
             metrics_address: None,
             health_address: None,

@@ -1,5 +1,7 @@
 //! The whole shell on the sandbox's API server, in virtual time.
 
+mod istio;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

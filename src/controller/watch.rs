@@ -21,7 +21,7 @@ use crate::api::names;
 use crate::api::resource::{self, Resource};
 
 use super::Shell;
-use super::api::{CallError, chain, collection};
+use super::api::{CallError, chain};
 use super::envelope::Envelope;
 use super::references::is_on_demand;
 use super::settings::Settings;
@@ -199,7 +199,7 @@ async fn stream(shell: &Shell, resource: Resource, version: &mut String, backoff
         ("labelSelector", &selector(&shell.settings, resource)),
         ("resourceVersion", version),
     ]);
-    let path = format!("{}?{query}", collection(resource, namespace(&shell.settings, resource)));
+    let path = format!("{}?{query}", shell.api.collection(resource, namespace(&shell.settings, resource)));
     let request = match Request::get(path).header(http::header::ACCEPT, "application/json").body(Vec::new()) {
         Ok(request) => request,
         Err(error) => return End::Failed(error.to_string()),

@@ -97,6 +97,11 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
     }
     for child in index.controlled(uid, resource::EXPERIMENT) {
         if let Object::Experiment(experiment) = &child.object {
+            let templates = experiment.status.iter().flat_map(|status| &status.template_statuses);
+            for name in templates.map(|template| &template.service_name).filter(|name| !name.is_empty()) {
+                let service = ObjectRef::new(resource::SERVICE, &reference.namespace, name);
+                world.services.extend(index.service(&service).map(|service| (name.clone(), service)));
+            }
             world.experiments.push(experiment.clone());
         }
     }

@@ -51,6 +51,7 @@ pub(super) fn pass(
         },
         split: None,
         services: wanted_services(scene, strategy, draft, forward, may_switch),
+        ..Proposal::default()
     };
     let admitted = admit(scene, draft, routing, proposal);
     services::switch(scene, draft, &admitted.services);

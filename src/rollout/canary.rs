@@ -15,7 +15,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{analysis_runs, pauses, restart, revision, services};
+use super::{analysis_runs, managed_routes, pauses, restart, revision, services};
 
 /// Sizes that the strategy wants, before the guard.
 struct Sizes {
@@ -42,10 +42,12 @@ pub(super) fn pass(
 
     let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached, enough);
-    let proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
+    let managed = managed_routes::wanted(scene, &draft.status);
+    let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
+    proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
     let admitted = admit(scene, draft, routing, proposal);
     services::switch(scene, draft, &admitted.services);
-    traffic::route(scene, draft, routing, &admitted.splits);
+    let routed = traffic::route(scene, draft, routing, &admitted, &managed);
 
     let judged = draft.status.abort || draft.status.promote_full || reach == Reach::Back;
     let analysis = if judged {
@@ -70,7 +72,7 @@ pub(super) fn pass(
     }
     let weight_made =
         services::canary_is_selected(scene) && routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
-    let ready = Ready { pods: sizes.reached, weight: weight_made, analysis, judged: !draft.unjudged };
+    let ready = Ready { pods: sizes.reached, weight: weight_made, routes: routed, analysis, judged: !draft.unjudged };
     if let Some(reason) = promotion(scene, &draft.status, ready) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
@@ -94,7 +96,7 @@ fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
 /// Whether something of an update is left although the new version is the stable one: its pods, or traffic to them.
 pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
     let weighs = |observed: &Result<crate::traffic::ObservedSplit, _>| {
-        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0)
+        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0 || !observed.managed.is_empty())
     };
     scene.starts_over()
         || scene.revisions.others.iter().any(|other| other.replicas > 0)
@@ -201,6 +203,7 @@ fn propose(
         delete,
         split: routing.split(weight),
         services: services::wanted(scene, &draft.status),
+        managed: BTreeSet::new(),
     }
 }
 

@@ -1,11 +1,14 @@
 //! The frame of a decision: what comes first, what stops what, and what is always done.
 
+use std::borrow::Cow;
+
 use crate::api::common::time;
 use crate::api::resource::REPLICA_SET;
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::{BlueGreenStatus, CanaryStatus};
 use crate::api::validation;
 use crate::plan::{FailedAction, Plan};
+use crate::traffic::istio::destination_rule;
 
 use super::conditions::{self, Facts};
 use super::draft::Draft;
@@ -26,7 +29,7 @@ const INVALID_RETRY_SECONDS: i64 = 20;
 /// keeps an update from going on, never from going back.
 pub fn decide(world: &World) -> Plan<RolloutStatus> {
     let (world, unresolved) = workload::resolve(world);
-    let world = &*world;
+    let world = &*with_subsets(&world);
     let unresolved = unresolved.map(|error| validation::message(&world.rollout, &error));
     let mut draft = Draft::new(world);
     if world.rollout.metadata.deletion_timestamp.is_some() {
@@ -47,6 +50,11 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
 
     let routing = Routing::observe(&scene);
     let invalid = unresolved.or_else(|| references::first_error(&scene, &routing));
+    if let Some(name) = routing.missing_virtual_service()
+        && conditions::find(&observed, conditions::INVALID_SPEC).is_none()
+    {
+        draft.event(events::virtual_service_not_found(name));
+    }
     conditions::invalid_spec(&mut draft, invalid.as_deref());
     workload::record(&mut draft);
     status::count(&scene, &mut draft.status);
@@ -99,6 +107,18 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
         draft.wake_now();
     }
     draft.finish()
+}
+
+/// The World in which subsets of a DestinationRule stand among the Services: they lead to pods in the same way, and the
+/// same rules keep it safe.
+fn with_subsets(world: &World) -> Cow<'_, World> {
+    let subsets = destination_rule::as_services(&world.rollout, &world.routes);
+    if subsets.is_empty() {
+        return Cow::Borrowed(world);
+    }
+    let mut world = world.clone();
+    world.services.extend(subsets.into_iter().map(|subset| (subset.object.name.clone(), subset)));
+    Cow::Owned(world)
 }
 
 /// Without a template, a selector or a strategy there is nothing to judge, and validation says what is missing.

@@ -66,6 +66,18 @@ pub(super) fn switched(service: &str, from: &str, to: &str) -> Event {
     Event::normal("SwitchService", format!("Switched selector for service '{service}' from '{from}' to '{to}'"))
 }
 
+pub(super) fn updated_destination_rule(what: &str) -> Event {
+    Event::normal("UpdatedDestinationRule", what)
+}
+
+pub(super) fn updated_virtual_service(name: &str, weight: i32) -> Event {
+    Event::normal("Updated VirtualService", format!("VirtualService `{name}` set to desiredWeight '{weight}'"))
+}
+
+pub(super) fn virtual_service_not_found(name: &str) -> Event {
+    Event::warning("VirtualServiceNotFound", format!("VirtualService `{name}` not found"))
+}
+
 pub(super) fn weight_updated(from: Option<i32>, to: i32) -> Event {
     let details = match from {
         Some(from) if from == to => String::new(),

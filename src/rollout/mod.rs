@@ -9,6 +9,7 @@ mod draft;
 mod duration;
 mod events;
 pub mod guard;
+mod managed_routes;
 mod metadata;
 mod pass;
 mod pauses;

@@ -16,7 +16,7 @@ pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<St
         .next()
         .or_else(|| services(scene))
         .or_else(|| analyses(scene))
-        .or_else(|| routes(routing))?;
+        .or_else(|| routes(scene, routing))?;
     Some(validation::message(scene.rollout, &error))
 }
 
@@ -52,10 +52,14 @@ fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
 }
 
 /// A route that is missing or does not hold the Services cannot be moved.
-fn routes(routing: &Routing<'_>) -> Option<FieldError> {
-    use crate::traffic::RouterError;
+fn routes(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<FieldError> {
+    use crate::traffic::{RouterError, istio};
     let error = routing.traffic.routers.iter().find_map(|observed| observed.as_ref().err())?;
-    let at = FieldPath::new("spec.strategy.canary.trafficRouting");
+    let at = match error {
+        RouterError::Missing(object) | RouterError::Unfit { object, .. } => istio::field_of(scene.rollout, object),
+        RouterError::Settings { .. } => None,
+    };
+    let at = FieldPath::new(at.unwrap_or_else(|| "spec.strategy.canary.trafficRouting".to_owned()));
     Some(match error {
         RouterError::Missing(object) => FieldError::invalid(
             at,

@@ -128,6 +128,8 @@ pub(super) fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_s
     let idle = scene.canary.ping_pong.is_some() && scene.is_promoted(status);
     let selects =
         |name: &str| scene.world.services.get(name).is_some_and(|service| services::selected(&service.object) == hash);
-    let mut names = scene.services().filter(|(_, name)| !idle || *name != scene.canary_service);
-    hash == status.stable_rs || hash == status.current_pod_hash || names.any(|(_, name)| selects(name))
+    // Subsets have no field of their own.
+    let names = scene.services().map(|(_, name)| name).chain([scene.stable_service, scene.canary_service]);
+    let mut names = names.filter(|name| !idle || *name != scene.canary_service);
+    hash == status.stable_rs || hash == status.current_pod_hash || names.any(selects)
 }

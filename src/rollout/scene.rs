@@ -9,6 +9,7 @@ use crate::api::field_error::FieldPath;
 use crate::api::pod_template::fnv_hash;
 use crate::api::rollout::RolloutStatus;
 use crate::api::steps::CanaryStep;
+use crate::traffic::istio::destination_rule;
 
 use super::World;
 use super::conditions;
@@ -26,7 +27,8 @@ pub(super) struct Scene<'a> {
     /// With blue-green one without steps, Services and routers, so that what both strategies share need not ask.
     pub canary: &'a CanaryStrategy,
     pub blue_green: Option<&'a BlueGreenStrategy>,
-    /// The Service that leads to the stable version now; empty without. With `pingPong` the two take turns.
+    /// The Service that leads to the stable version now, or the subset that passes as one; empty without. With `pingPong` the
+    /// two take turns.
     pub stable_service: &'a str,
     /// The Service that leads to the version on trial now; empty without.
     pub canary_service: &'a str,
@@ -53,7 +55,7 @@ impl<'a> Scene<'a> {
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
-        let (stable_service, canary_service) = services::roles(canary, observed);
+        let (stable_service, canary_service) = subsets(world).unwrap_or_else(|| services::roles(canary, observed));
         let forms = if blue_green.is_some() {
             [String::new(), String::new()]
         } else {
@@ -162,6 +164,14 @@ impl<'a> Scene<'a> {
             .count();
         new.age() < stable.age() && usize::try_from(window).is_ok_and(|window| between < window)
     }
+}
+
+/// The subsets that tell the versions apart instead of two Services, by the names under which they pass as such. Where the
+/// DestinationRule is missing there is nothing behind either name.
+fn subsets(world: &World) -> Option<(&str, &str)> {
+    let (stable, canary) = destination_rule::roles(&world.rollout)?;
+    let known = |name: &str, missing: &'static str| world.services.get_key_value(name).map_or(missing, |(key, _)| key);
+    Some((known(&stable, "missing (subset of stable)"), known(&canary, "missing (subset of the canary)")))
 }
 
 /// Whether a status is about the spec as it is now, whoever wrote it: then its steps are these, however they were hashed.

@@ -1,4 +1,4 @@
-//! The Services of a Rollout: which version each should select.
+//! The Services of a Rollout, and the subsets of its DestinationRule: which version each should select.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,13 @@ use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::resource::SERVICE;
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, Basis};
+use crate::traffic::istio::destination_rule;
 
 use super::draft::Draft;
 use super::guard::Traffic;
 use super::scene::Scene;
 use super::world::{Observed, ReplicaSet, Service};
-use super::{events, replicas};
+use super::{World, events, replicas, traffic};
 
 const PING: &str = "ping";
 const PONG: &str = "pong";
@@ -43,10 +44,15 @@ pub(super) fn take_turns(status: &mut RolloutStatus) {
 
 /// The hash that each Service of a canary should select, where it should select another one than it does.
 pub(super) fn wanted(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<String, String> {
-    let stable = (scene.stable_service, scene.revisions.stable, false);
+    let stable = scene.revisions.stable;
     let (trial, unconditionally) = trial(scene, status);
-    [stable, (scene.canary_service, trial, unconditionally)]
+    // Beside subsets there may be Services, which nothing but their own callers needs.
+    let beside = (scene.canary.stable_service(), scene.canary.canary_service());
+    let beside = Some(beside).filter(|_| destination_rule::is_subset(scene.canary_service));
+    [(scene.stable_service, scene.canary_service)]
         .into_iter()
+        .chain(beside)
+        .flat_map(|(of_stable, of_canary)| [(of_stable, stable, false), (of_canary, trial, unconditionally)])
         .filter_map(|(name, replica_set, unconditionally)| {
             let service = &scene.world.services.get(name)?.object;
             let replica_set = replica_set?;
@@ -99,7 +105,7 @@ pub(super) fn canary_is_selected(scene: &Scene<'_>) -> bool {
 
 /// Switches the Services that may be switched.
 pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeMap<String, String>) {
-    for (name, hash) in admitted {
+    for (name, hash) in admitted.iter().filter(|(name, _)| !destination_rule::is_subset(name)) {
         let Some(service) = scene.world.services.get(name).map(|observed| &observed.object) else { continue };
         let from = selected(service);
         if from == hash {
@@ -118,6 +124,18 @@ pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeM
         draft.because(format!("service {name} goes from '{from}' to '{hash}'"));
         draft.act(Action::MergePatch { object, patch, what }, Some(events::switched(name, from, hash)));
     }
+    // Both subsets stand in one object: one write.
+    if let Some((action, said)) = destination_rule::select(scene.rollout, &scene.world.routes, admitted) {
+        draft.because(said.as_str());
+        draft.act(action, Some(events::updated_destination_rule(&said)));
+    }
+}
+
+/// Whether a Service of the World was the Rollout's, and the strategy names it no more. Subsets and the Services of
+/// experiments are nothing that a strategy could name.
+pub(super) fn is_left_behind(world: &World, service: &str) -> bool {
+    let named = world.rollout.spec.strategy.services().contains(service);
+    !named && !destination_rule::is_subset(service) && !traffic::experiment_services(world).contains(service)
 }
 
 /// Lets go of Services that the strategy names no more: first their selector, and once nothing follows that any more, the
@@ -130,8 +148,7 @@ pub(super) fn release(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffi
     if scene.blue_green.is_some() && !scene.is_promoted(&draft.status) && !draft.status.abort {
         return;
     }
-    let named = scene.rollout.spec.strategy.services();
-    let left_behind = scene.world.services.values().filter(|service| !named.contains(service.object.name.as_str()));
+    let left_behind = scene.world.services.values().filter(|service| is_left_behind(scene.world, &service.object.name));
     for Observed { object: service, .. } in left_behind {
         let selects = service.selector.contains_key(POD_TEMPLATE_HASH);
         let (patch, what) = if selects {

@@ -13,6 +13,8 @@ pub(super) struct Ready {
     pub pods: bool,
     /// The routers were seen to make the weight of the step; true without routers.
     pub weight: bool,
+    /// The routers were seen to have the routes that header and mirror steps make, and no others.
+    pub routes: bool,
     /// The analysis of the step was successful.
     pub analysis: bool,
     /// The analysis in the background, if there is to be one, has been taken up.
@@ -30,10 +32,18 @@ pub(super) fn advance(scene: &Scene<'_>, draft: &mut Draft<'_>, ready: Ready) {
         ready.pods
     } else if step.set_weight.is_some() {
         ready.pods && ready.weight
+    } else if step.analysis.is_some() {
+        ready.analysis
     } else {
-        step.analysis.is_some() && ready.analysis
+        step.set_header_route.is_some() || step.set_mirror_route.is_some()
     };
     if !done || !ready.judged {
+        return;
+    }
+    // One that rides along with another kind of step has to be there as well.
+    let makes = step.set_header_route.is_some() || step.set_mirror_route.is_some();
+    if makes && !ready.routes {
+        draft.wait(format!("{} is written and not read back yet", describe(step)));
         return;
     }
     let next = index + 1;
@@ -70,6 +80,10 @@ pub(super) fn describe(step: &CanaryStep) -> String {
         Some(scale) if scale.replicas.is_some() => {
             format!("setCanaryScale{{replicas: {}}}", scale.replicas.unwrap_or_default())
         }
-        _ => "invalid".to_owned(),
+        _ => match (&step.set_header_route, &step.set_mirror_route) {
+            (Some(route), _) => format!("setHeaderRoute{{name: {}}}", route.name),
+            (_, Some(route)) => format!("setMirrorRoute{{name: {}}}", route.name),
+            (None, None) => "invalid".to_owned(),
+        },
     }
 }

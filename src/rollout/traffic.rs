@@ -1,14 +1,18 @@
 //! The weight of the canary: what it should be, and what the routers were seen to make.
 
+use std::collections::BTreeSet;
+
+use crate::api::resource::VIRTUAL_SERVICE;
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::{TrafficWeights, WeightDestination};
-use crate::traffic::{Applied, Context, ObservedSplit, Router, Split};
+use crate::traffic::managed::Managed;
+use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError, Split, Wanted};
 
 use super::draft::Draft;
-use super::guard::Traffic;
+use super::guard::{Admitted, Traffic};
 use super::replicas::Counts;
 use super::scene::Scene;
-use super::{events, replicas, services};
+use super::{World, events, replicas, services};
 
 /// Seconds after which a route that was not taken up yet is looked at again.
 const VERIFY_SECONDS: i64 = 10;
@@ -25,6 +29,14 @@ impl<'a> Routing<'a> {
         let routers = scene.canary.traffic_routing.as_ref().map_or(Vec::new(), crate::traffic::routers);
         let traffic = Traffic::observe(scene.world, scene.stable_service, scene.canary_service, &routers);
         Self { routers, traffic, total: replicas::max_weight(scene.canary) }
+    }
+
+    /// The VirtualService that a router misses.
+    pub fn missing_virtual_service(&self) -> Option<&str> {
+        self.traffic.routers.iter().find_map(|observed| match observed {
+            Err(RouterError::Missing(object)) if object.resource == VIRTUAL_SERVICE => Some(object.name.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether every router was seen to make this weight, and the data plane to have taken it up.
@@ -70,34 +82,49 @@ fn carried(scene: &Scene<'_>) -> i32 {
     replicas::share_down(available, replicas::max_weight(scene.canary), scene.replicas)
 }
 
-/// Writes the splits that may be made now, and records them.
-pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, splits: &[Option<Split>]) {
+/// Writes the splits and the managed routes that may be made now, and records the splits. Whether all that is wanted was
+/// there already and the data plane has taken it up.
+pub(super) fn route(
+    scene: &Scene<'_>,
+    draft: &mut Draft<'_>,
+    routing: &Routing<'_>,
+    admitted: &Admitted,
+    managed: &[Managed<'_>],
+) -> bool {
     if routing.routers.is_empty() {
         draft.status.canary.weights = None;
-        return;
+        return true;
     }
+    let splits = &admitted.splits;
+    let experiment_services = experiment_services(scene.world);
     let context = Context {
         rollout: scene.rollout,
         stable_service: scene.stable_service,
         canary_service: scene.canary_service,
         services: &scene.world.services,
+        experiment_services: &experiment_services,
         routes: &scene.world.routes,
     };
     let mut edited = false;
     let mut broken = false;
-    for (router, split) in routing.routers.iter().zip(splits) {
-        let Some(split) = split else { continue };
-        match router.edit(&context, split) {
+    for (index, router) in routing.routers.iter().enumerate() {
+        let split = splits.get(index).and_then(Option::as_ref);
+        let allowed = admitted.managed.get(index);
+        let managed: Vec<_> =
+            managed.iter().copied().filter(|one| allowed.is_some_and(|names| names.contains(one.name()))).collect();
+        match router.edit(&context, Wanted { split, managed: &managed }) {
             Ok(edits) => {
                 for edit in edits {
                     edited = true;
+                    let told = split.filter(|_| edit.object().resource == VIRTUAL_SERVICE);
+                    let told = told.map(|split| events::updated_virtual_service(&edit.object().name, split.canary));
                     if let Some(failure) = draft.failure(edit.object(), edit.kind()) {
                         broken = true;
                         draft.event(events::routing_failed(&format!("{}: {}", failure.object, failure.error)));
                         draft.wait(format!("{} refuses the weight: {}", failure.object, failure.error));
                     }
                     draft.because(edit.to_string());
-                    draft.act(edit, None);
+                    draft.act(edit, told);
                 }
             }
             Err(error) => {
@@ -107,14 +134,26 @@ pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<
             }
         }
     }
-    let weight = splits.iter().flatten().map(|split| split.canary).max();
-    if let Some(weight) = weight.filter(|_| !broken) {
-        record(scene, draft, weight, routing.total);
+    let highest = splits.iter().flatten().max_by_key(|split| split.canary);
+    if let Some(split) = highest.filter(|_| !broken) {
+        record(scene, draft, split);
     }
-    verify(draft, routing, edited);
+    let follows = verify(draft, routing, edited);
+    let all = admitted.managed.iter().all(|names| managed.iter().all(|one| names.contains(one.name())));
+    follows && all && !edited && !broken
 }
 
-fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
+/// The Services of the Rollout's experiments, running or not: what a split names of them is made, the rest removed.
+pub(super) fn experiment_services(world: &World) -> BTreeSet<String> {
+    let recorded = world.rollout.status.iter().flat_map(|status| &status.canary.weights);
+    let recorded = recorded.flat_map(|weights| &weights.additional).map(|destination| &destination.service_name);
+    let statuses = world.experiments.iter().filter_map(|experiment| experiment.status.as_ref());
+    let known = statuses.flat_map(|status| &status.template_statuses).map(|template| &template.service_name);
+    known.chain(recorded).filter(|name| !name.is_empty()).cloned().collect()
+}
+
+fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, split: &Split) {
+    let (weight, total) = (split.canary, split.total);
     let hash = |set: Option<&super::world::ReplicaSet>| set.map_or(String::new(), |set| set.hash().to_owned());
     let destination = |weight, service: &str, pod_template_hash| WeightDestination {
         weight,
@@ -127,7 +166,7 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
     let behind = behind.map(|service| services::selected(&service.object)).filter(|hash| !hash.is_empty());
     let canary_hash = behind.unwrap_or(&scene.revisions.hash).to_owned();
     let canary = destination(weight, scene.canary.canary_service(), canary_hash);
-    let stable = destination(total - weight, scene.canary.stable_service(), hash(scene.revisions.stable));
+    let stable = destination(split.stable, scene.canary.stable_service(), hash(scene.revisions.stable));
     let from = previous.as_ref().map(|weights| weights.canary.weight);
     if from != Some(weight) {
         draft.event(events::weight_updated(from, weight));
@@ -135,15 +174,22 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
     }
     // What was seen of another weight says nothing of this one.
     let verified = previous.and_then(|weights| weights.verified).filter(|_| from == Some(weight));
-    draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional: Vec::new(), verified });
+    let additional = split.additional.iter().map(|(service, weight)| {
+        let statuses = scene.world.experiments.iter().filter_map(|experiment| experiment.status.as_ref());
+        let mut templates = statuses.flat_map(|status| &status.template_statuses);
+        let template = templates.find(|template| template.service_name == *service);
+        destination(*weight, service, template.map_or(String::new(), |template| template.pod_template_hash.clone()))
+    });
+    let additional = additional.collect();
+    draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional, verified });
 }
 
 /// Records whether the data plane follows. What was just written is read back by the next decision.
 ///
 /// `verified` is false once a router has refused the weight, so that this is told once; absent while nothing is known.
-fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
+fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) -> bool {
     if edited {
-        return;
+        return false;
     }
     let told = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
     let (mut lagging, mut refused) = (false, false);
@@ -175,4 +221,5 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
             (false, false) => weights.verified.map(|_| true),
         };
     }
+    !lagging
 }

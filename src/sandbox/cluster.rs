@@ -12,7 +12,7 @@
 
 mod apply;
 mod drive;
-mod gateway_crds;
+pub mod route_crds;
 
 #[cfg(test)]
 mod tests;
@@ -140,7 +140,7 @@ fn definitions() -> &'static [Value] {
     static DEFINITIONS: OnceLock<Vec<Value>> = OnceLock::new();
     DEFINITIONS.get_or_init(|| {
         let ours = crate::api::crd::all().into_iter().map(|(_, definition)| definition);
-        ours.chain(gateway_crds::all()).collect()
+        ours.chain(route_crds::all()).collect()
     })
 }
 

@@ -4,23 +4,32 @@
 //! the stable Service the rest. Other backends, filters, matches and rules are left alone. A weight counts as applied
 //! when every gateway that reports on the route has accepted its newest generation and resolved its references.
 //!
+//! Header and mirror steps put rules of their own before the user's: one for each rule that is split, for a part of its
+//! requests.
+//!
 //! The settings stand under the key of the plugin that Argo Rollouts needs for this, `plugins["argoproj-labs/gatewayAPI"]`,
 //! or under `gatewayAPI`, in the same shape.
+
+mod managed;
+mod rules;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation};
 use serde_json::{Value, json};
 
-use super::{Applied, Context, Needs, ObservedSplit, Router, RouterError, Split, basis};
+use super::managed::Managed;
+use super::{Applied, Context, Needs, ObservedSplit, Router, RouterError, Split, Wanted, basis};
 use crate::api::Rollout;
 use crate::api::resource::{GRPC_ROUTE, HTTP_ROUTE, ObjectRef, Resource, TCP_ROUTE, TLS_ROUTE};
 use crate::api::selector;
 use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, GatewayApi, TrafficRouting};
 use crate::plan::Action;
+
+use self::rules::Rules;
 
 const IN_PROGRESS_KEY: &str = "rollouts.argoproj.io/gatewayapi-canary";
 const IN_PROGRESS_VALUE: &str = "in-progress";
@@ -67,61 +76,64 @@ impl Router for GatewayApiRouter {
     fn observe(&self, context: &Context<'_>, total: i32) -> Result<ObservedSplit, RouterError> {
         let mut observed = ObservedSplit::none(total);
         for (reference, route) in routes(context)? {
-            for rule in weighted_rules(&reference, &route, context)? {
-                let (canary, stable) = (rule.canary.weight, rule.stable.weight);
-                // A rule whose own backends all have weight 0 sends nothing to either of them.
-                let sum = (canary + stable).max(1);
-                let scaled = |weight: i64| div_ceil(weight * i64::from(total), sum) as i32;
-                observed.add(scaled(canary), scaled(stable));
-            }
+            Rules::of(context, &reference, &route).observe(&mut observed)?;
             observed.applied = observed.applied.and(applied(&reference, &route));
         }
         Ok(observed)
     }
 
-    fn edit(&self, context: &Context<'_>, wanted: &Split) -> Result<Vec<Action>, RouterError> {
+    fn edit(&self, context: &Context<'_>, wanted: Wanted<'_>) -> Result<Vec<Action>, RouterError> {
         let settings = rollout_settings(context.rollout)?;
         let mut actions = Vec::new();
+        let mut first_error = None;
         for (reference, route) in routes(context)? {
-            let mut operations = Vec::new();
-            for rule in weighted_rules(&reference, &route, context)? {
-                for (backend, weight) in [(&rule.canary, wanted.canary), (&rule.stable, wanted.stable)] {
-                    if backend.written != Some(i64::from(weight)) {
-                        operations.extend(set_weight(rule.index, backend, weight));
-                    }
+            let managed = if takes_managed(&settings, &reference) { wanted.managed } else { &[] };
+            let edit = Rules::of(context, &reference, &route).edit(wanted.split, managed);
+            let mut operations = match edit {
+                Ok(operations) => operations,
+                Err(error) => {
+                    // One that is unfit must not keep an abort from the others.
+                    first_error = first_error.or(Some(error));
+                    continue;
                 }
+            };
+            if let Some(split) = wanted.split {
+                operations.extend(in_progress_label(&settings, &route, split.canary > 0 || !managed.is_empty()));
             }
-            operations.extend(in_progress_label(&settings, &route, wanted.canary > 0));
             if !operations.is_empty() {
-                actions.push(Action::JsonPatch {
-                    object: basis(&reference, &route),
-                    patch: Patch(operations),
-                    what: format!(
-                        "weight {} to Service {}, {} to Service {}",
-                        wanted.canary, context.canary_service, wanted.stable, context.stable_service
-                    ),
-                });
+                let what = describe(context, wanted.split, managed);
+                actions.push(Action::JsonPatch { object: basis(&reference, &route), patch: Patch(operations), what });
             }
         }
-        Ok(actions)
+        match first_error {
+            Some(error) if actions.is_empty() => Err(error),
+            _ => Ok(actions),
+        }
     }
 }
 
-/// One rule that splits traffic between the two Services.
-struct Rule {
-    index: usize,
-    canary: Backend,
-    stable: Backend,
+/// Whether header and mirror steps make rules in this route.
+fn takes_managed(settings: &GatewayApi, route: &ObjectRef) -> bool {
+    let (single, several) = match route.resource {
+        HTTP_ROUTE => (&settings.http_route, &settings.http_routes),
+        GRPC_ROUTE => (&settings.grpc_route, &settings.grpc_routes),
+        _ => return false,
+    };
+    *single == route.name || several.iter().any(|one| one.name == route.name && one.use_header_routes)
 }
 
-/// A backend of a rule.
-struct Backend {
-    index: usize,
-    name: String,
-    /// The weight that is written, if any.
-    written: Option<i64>,
-    /// The weight that is in force.
-    weight: i64,
+fn describe(context: &Context<'_>, split: Option<&Split>, managed: &[Managed<'_>]) -> String {
+    let mut parts = Vec::new();
+    if let Some(split) = split {
+        let (canary, stable) = (context.canary_service, context.stable_service);
+        parts.push(format!("weight {} to Service {canary}, {} to Service {stable}", split.canary, split.stable));
+        parts.extend(split.additional.iter().map(|(service, weight)| format!("{weight} to Service {service}")));
+    }
+    let names: Vec<&str> = managed.iter().map(Managed::name).collect();
+    if !names.is_empty() {
+        parts.push(format!("managed rules {}", names.join(", ")));
+    }
+    if parts.is_empty() { "no managed rules".to_owned() } else { parts.join(", ") }
 }
 
 fn rollout_settings(rollout: &Rollout) -> Result<Cow<'_, GatewayApi>, RouterError> {
@@ -182,52 +194,9 @@ fn routes(context: &Context<'_>) -> Result<Vec<(ObjectRef, Arc<Value>)>, RouterE
     Ok(found.into_iter().collect())
 }
 
-/// The rules that hold both Services. A rule whose only backend is the canary belongs to a header route.
-fn weighted_rules(reference: &ObjectRef, route: &Value, context: &Context<'_>) -> Result<Vec<Rule>, RouterError> {
-    let rules = route["spec"]["rules"].as_array().map_or(&[][..], Vec::as_slice);
-    let found: Vec<Rule> = rules
-        .iter()
-        .enumerate()
-        .filter_map(|(index, rule)| {
-            let canary = backend(rule, context.canary_service)?;
-            let stable = backend(rule, context.stable_service)?;
-            Some(Rule { index, canary, stable })
-        })
-        .collect();
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    let problem = format!(
-        "no rule of spec.rules has both Service {:?} (stable) and Service {:?} (canary) among its backendRefs; add them to \
-         the rule whose traffic the rollout is to split",
-        context.stable_service, context.canary_service
-    );
-    Err(RouterError::Unfit { object: reference.clone(), problem })
-}
-
-fn backend(rule: &Value, service: &str) -> Option<Backend> {
-    let backends = rule["backendRefs"].as_array()?;
-    let (index, backend) = backends.iter().enumerate().find(|(_, backend)| is_service(backend, service))?;
-    let written = backend["weight"].as_i64();
-    Some(Backend { index, name: service.to_owned(), written, weight: written.unwrap_or(DEFAULT_WEIGHT).max(0) })
-}
-
 fn is_service(backend: &Value, name: &str) -> bool {
     let absent_or = |field: &str, expected: &str| backend[field].as_str().is_none_or(|value| value == expected);
     backend["name"] == name && absent_or("kind", "Service") && absent_or("group", "")
-}
-
-/// The weight, and beforehand the tests that it lands on the backend that was looked at.
-fn set_weight(rule: usize, backend: &Backend, weight: i32) -> Vec<PatchOperation> {
-    let rule = rule.to_string();
-    let index = backend.index.to_string();
-    let at = |field| PointerBuf::from_tokens(["spec", "rules", &rule, "backendRefs", &index, field]);
-    let mut operations = vec![PatchOperation::Test(TestOperation { path: at("name"), value: json!(backend.name) })];
-    if let Some(written) = backend.written {
-        operations.push(PatchOperation::Test(TestOperation { path: at("weight"), value: json!(written) }));
-    }
-    operations.push(PatchOperation::Add(AddOperation { path: at("weight"), value: json!(weight) }));
-    operations
 }
 
 /// The label by which GitOps tools are told to ignore the weights while a canary is on its way.
@@ -289,10 +258,6 @@ fn parent_applied(reference: &ObjectRef, generation: i64, parent: &Value) -> App
         }
     }
     Applied::Yes
-}
-
-fn div_ceil(numerator: i64, denominator: i64) -> i64 {
-    (numerator + denominator - 1) / denominator
 }
 
 #[cfg(test)]

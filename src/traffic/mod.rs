@@ -4,11 +4,15 @@
 //! edit them towards a wanted split. It never looks at what we wrote last: only at what is there. Of each object it owns
 //! its weights and its backends, nothing else.
 
+#[cfg(test)]
+mod fixtures;
 pub mod gateway_api;
+pub mod istio;
+pub mod managed;
 pub mod nginx;
 pub mod observed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +22,7 @@ use crate::api::resource::{ObjectRef, Resource};
 use crate::api::traffic_routing::TrafficRouting;
 use crate::plan::{Action, Basis};
 
+use self::managed::Managed;
 use self::observed::{Observed, Routes, Service};
 
 /// Who gets which part of the traffic.
@@ -40,7 +45,18 @@ pub struct ObservedSplit {
     /// `total`. Where routes differ the two add up to more than the total: so nobody mistakes a half-made split for the
     /// wanted one, and nobody scales down what one of the routes still reaches.
     pub split: Split,
+    /// Names of the managed routes that are there: they lead requests to the canary beside its weight.
+    pub managed: BTreeSet<String>,
     pub applied: Applied,
+}
+
+/// What the objects of a router should make.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// None leaves the weights as they are.
+    pub split: Option<&'a Split>,
+    /// The routes that header and mirror steps have made, in the order of precedence. Every other managed route goes.
+    pub managed: &'a [Managed<'a>],
 }
 
 /// Whether the data plane has taken the objects up, as far as their own status tells.
@@ -61,6 +77,8 @@ pub struct Context<'a> {
     pub canary_service: &'a str,
     /// Services of the namespace that the strategy names.
     pub services: &'a BTreeMap<String, Observed<Service>>,
+    /// Names of Services that experiments of this Rollout have, or had: their backends come and go with a split.
+    pub experiment_services: &'a BTreeSet<String>,
     pub routes: &'a Routes,
 }
 
@@ -76,7 +94,9 @@ pub trait Router: Send + Sync {
     fn observe(&self, context: &Context<'_>, total: i32) -> Result<ObservedSplit, RouterError>;
 
     /// The writes that lead from the observed objects to `wanted`; none when they make it already.
-    fn edit(&self, context: &Context<'_>, wanted: &Split) -> Result<Vec<Action>, RouterError>;
+    ///
+    /// What cannot be made is an error, unless something else can be made: then that is answered first.
+    fn edit(&self, context: &Context<'_>, wanted: Wanted<'_>) -> Result<Vec<Action>, RouterError>;
 
     /// How long the data plane may take to follow a change of the objects, when the user has not said.
     fn propagation_delay(&self) -> Duration {
@@ -107,6 +127,7 @@ pub enum RouterError {
 
 /// Every router, in the order in which they are reconciled. A new router is a new file and one line here.
 static ROUTERS: &[(Uses, &dyn Router)] = &[
+    (|routing| routing.istio.is_some(), &istio::IstioRouter),
     (|routing| routing.nginx.is_some(), &nginx::NginxRouter),
     (TrafficRouting::uses_gateway_api, &gateway_api::GatewayApiRouter),
 ];
@@ -124,18 +145,32 @@ impl Split {
     pub fn new(canary: i32, total: i32) -> Self {
         Self { canary, stable: total - canary, additional: BTreeMap::new(), total }
     }
+
+    /// The same with weights of experiments, which stable gives up.
+    #[must_use]
+    pub fn with_additional(self, additional: BTreeMap<String, i32>) -> Self {
+        let stable = (self.total - self.canary - additional.values().sum::<i32>()).max(0);
+        Self { stable, additional, ..self }
+    }
 }
 
 impl ObservedSplit {
     /// Nothing reaches either side yet.
     fn none(total: i32) -> Self {
-        Self { split: Split { canary: 0, stable: 0, additional: BTreeMap::new(), total }, applied: Applied::Yes }
+        let split = Split { canary: 0, stable: 0, additional: BTreeMap::new(), total };
+        Self { split, managed: BTreeSet::new(), applied: Applied::Yes }
     }
 
     /// Takes one more object into account.
     fn add(&mut self, canary: i32, stable: i32) {
         self.split.canary = self.split.canary.max(canary);
         self.split.stable = self.split.stable.max(stable);
+    }
+
+    /// Takes the weight of an experiment's Service in one more object into account.
+    fn add_additional(&mut self, service: &str, weight: i32) {
+        let known = self.split.additional.entry(service.to_owned()).or_default();
+        *known = weight.max(*known);
     }
 
     /// Whether the objects make exactly this split.
@@ -153,6 +188,20 @@ impl Applied {
             (Self::Yes, Self::Yes) => Self::Yes,
         }
     }
+}
+
+impl<'a> Wanted<'a> {
+    /// A split, and no managed route.
+    pub fn only(split: &'a Split) -> Self {
+        Self { split: Some(split), managed: &[] }
+    }
+}
+
+/// `weight` of `sum` as a part of `total`, rounded up: a share that does not come out even is no reason to think that
+/// nothing flows.
+fn scaled(weight: i64, sum: i64, total: i32) -> i32 {
+    let sum = sum.max(1);
+    i32::try_from((weight.max(0) * i64::from(total) + sum - 1) / sum).unwrap_or(i32::MAX)
 }
 
 /// The precondition for a write to an object as it was observed.

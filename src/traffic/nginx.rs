@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Context, Needs, ObservedSplit, Router, RouterError, Split, basis};
+use super::{Context, Needs, ObservedSplit, Router, RouterError, Split, Wanted, basis};
 use crate::api::Rollout;
 use crate::api::common::LabelSelector;
 use crate::api::resource::{INGRESS, ObjectRef};
@@ -56,7 +56,9 @@ impl Router for NginxRouter {
         Ok(observed)
     }
 
-    fn edit(&self, context: &Context<'_>, wanted: &Split) -> Result<Vec<Action>, RouterError> {
+    fn edit(&self, context: &Context<'_>, wanted: Wanted<'_>) -> Result<Vec<Action>, RouterError> {
+        // Validation refuses header and mirror steps with this router.
+        let Some(wanted) = wanted.split else { return Ok(Vec::new()) };
         pairs(context)?.into_iter().filter_map(|pair| edit(context, &pair, wanted).transpose()).collect()
     }
 }

@@ -89,6 +89,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [httproutes, grpcroutes, tcproutes, tlsroutes]
   verbs: [get, list, watch, patch]
 {{- end }}
+{{- if .Values.features.istio }}
+- apiGroups: [networking.istio.io]
+  resources: [virtualservices, destinationrules]
+  verbs: [get, list, watch, patch]
+{{- end }}
 {{- if .Values.features.nginx }}
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]

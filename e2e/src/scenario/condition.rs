@@ -7,7 +7,11 @@
 //! | `message says "TEXT"` | `status.message` contains it |
 //! | `TYPE is STATUS`, `TYPE is STATUS because REASON` | a condition, such as `Progressing is False because RolloutAborted` |
 //! | `weight is N` | the canary's recorded weight, `status.canary.weights.canary.weight` |
-//! | `route NAME sends N to SERVICE` | an HTTPRoute's weight in every rule that knows the Service |
+//! | `route NAME sends N to SERVICE` | an HTTPRoute's weight in every rule that knows the Service and another one |
+//! | `route NAME has N rules` | |
+//! | `virtualservice NAME sends N to DESTINATION` | the same of Istio; the destination is a host or a subset |
+//! | `virtualservice NAME has N routes` | for HTTP |
+//! | `subset SUBSET of NAME selects rN` | of a DestinationRule |
 //! | `ingress NAME sends N` | the canary weight of an ingress-nginx Ingress |
 //! | `rN has M pods` | the N-th ReplicaSet that was made wants M pods and has them, all available |
 //! | `rN wants M pods` | its `spec.replicas` |
@@ -41,7 +45,9 @@ enum Term {
     Message(String),
     Type { name: String, status: String, reason: Option<String> },
     Weight(i64),
-    Route { name: String, weight: i64, service: String },
+    Route { kind: Kind, name: String, weight: i64, to: String },
+    Rules { kind: Kind, name: String, count: usize },
+    Subset { rule: String, name: String, revision: usize },
     Ingress { name: String, weight: i64 },
     Pods { revision: usize, count: i64, there: bool },
     Gone { revision: usize },
@@ -102,12 +108,28 @@ impl Term {
             "step" => words.expect("is").and_then(|()| words.number()).map(Self::Step)?,
             "message" => words.expect("says").and_then(|()| text(words)).map(Self::Message)?,
             "weight" => words.expect("is").and_then(|()| words.number()).map(Self::Weight)?,
-            "route" => {
+            kind @ ("route" | "virtualservice") => {
+                let (kind, rules) = match kind {
+                    "route" => (Kind::Route, "rules"),
+                    _ => (Kind::VirtualService, "routes"),
+                };
                 let name = text(words)?;
+                if words.take("has") {
+                    let count = usize::try_from(words.number()?).context("a count is not negative")?;
+                    words.expect(rules)?;
+                    return Ok(Self::Rules { kind, name, count });
+                }
                 words.expect("sends")?;
                 let weight = words.number()?;
                 words.expect("to")?;
-                Self::Route { name, weight, service: text(words)? }
+                Self::Route { kind, name, weight, to: text(words)? }
+            }
+            "subset" => {
+                let name = text(words)?;
+                words.expect("of")?;
+                let rule = text(words)?;
+                words.expect("selects")?;
+                Self::Subset { rule, name, revision: revision(words.word("rN")?)? }
             }
             "ingress" => {
                 let name = text(words)?;
@@ -203,14 +225,18 @@ impl Term {
                 })
             }
             Self::Weight(weight) => status["canary"]["weights"]["canary"]["weight"].as_i64() == Some(*weight),
-            Self::Route { name, weight, service } => {
-                let rules = state.object(Kind::Route, name)["spec"]["rules"].as_array().cloned().unwrap_or_default();
-                let backends = rules.iter().flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten());
-                let mut weights =
-                    backends.filter(|backend| backend["name"] == service.as_str()).map(|it| it["weight"].as_i64());
-                weights.next().is_some_and(|first| {
-                    first.unwrap_or(1) == *weight && weights.all(|other| other.unwrap_or(1) == *weight)
-                })
+            Self::Route { kind, name, weight, to } => {
+                let backends =
+                    rules(state.object(*kind, name)).into_iter().filter(|backends| backends.len() > 1).flatten();
+                let mut weights = backends.filter(|(backend, _)| backend == to).map(|(_, weight)| weight);
+                weights.next().is_some_and(|first| first == *weight && weights.all(|other| other == *weight))
+            }
+            Self::Rules { kind, name, count } => rules(state.object(*kind, name)).len() == *count,
+            Self::Subset { rule, name, revision } => {
+                let subsets = state.object(Kind::DestinationRule, rule)["spec"]["subsets"].as_array().cloned();
+                let subset = subsets.into_iter().flatten().find(|subset| subset["name"] == name.as_str());
+                let hash = subset.as_ref().and_then(|subset| subset["labels"]["rollouts-pod-template-hash"].as_str());
+                hash.is_some() && hash == state.replica_set(*revision).map(hash_of)
             }
             Self::Ingress { name, weight } => {
                 let annotations = &state.object(Kind::Ingress, name)["metadata"]["annotations"];
@@ -250,6 +276,25 @@ impl Term {
             Self::Event(reason) => events.contains(reason),
         }
     }
+}
+
+/// Where each rule of an HTTPRoute, or each HTTP route of a VirtualService, leads, with the weights.
+fn rules(object: &Value) -> Vec<Vec<(String, i64)>> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let gateway = list(&object["spec"]["rules"]).into_iter().map(|rule| {
+        let pair =
+            |it: &Value| (it["name"].as_str().unwrap_or_default().to_owned(), it["weight"].as_i64().unwrap_or(1));
+        list(&rule["backendRefs"]).iter().map(pair).collect()
+    });
+    let mesh = list(&object["spec"]["http"]).into_iter().map(|route| {
+        let pair = |it: &Value| {
+            let to = &it["destination"];
+            let to = to["subset"].as_str().or(to["host"].as_str()).unwrap_or_default();
+            (to.to_owned(), it["weight"].as_i64().unwrap_or(0))
+        };
+        list(&route["route"]).iter().map(pair).collect()
+    });
+    gateway.chain(mesh).collect()
 }
 
 /// The phase as the kubectl plugin and Argo CD see it.

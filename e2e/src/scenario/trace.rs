@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 const HASH: &str = "rollouts-pod-template-hash";
+const MANAGED_BY: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
 const REVISION: &str = "rollout.argoproj.io/revision";
 
 /// What is watched.
@@ -42,6 +43,8 @@ pub enum Kind {
     Service,
     Route,
     Ingress,
+    VirtualService,
+    DestinationRule,
     AnalysisRun,
     Deployment,
     Pod,
@@ -90,12 +93,14 @@ pub struct Section {
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Rollout,
         Self::ReplicaSet,
         Self::Service,
         Self::Route,
         Self::Ingress,
+        Self::VirtualService,
+        Self::DestinationRule,
         Self::AnalysisRun,
         Self::Deployment,
         Self::Pod,
@@ -110,6 +115,8 @@ impl Kind {
             Self::Service => ("", "v1", "Service", "services"),
             Self::Route => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::VirtualService => ("networking.istio.io", "v1alpha3", "VirtualService", "virtualservices"),
+            Self::DestinationRule => ("networking.istio.io", "v1alpha3", "DestinationRule", "destinationrules"),
             Self::AnalysisRun => ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Pod => ("", "v1", "Pod", "pods"),
@@ -230,6 +237,8 @@ impl State {
         for ((kind, name), object) in &self.objects {
             match kind {
                 Kind::Route => parts.push(format!("route {name} {}", route(object))),
+                Kind::VirtualService => parts.push(format!("virtualservice {name} {}", virtual_service(object))),
+                Kind::DestinationRule => parts.push(format!("destinationrule {name} {}", subsets(object))),
                 Kind::Ingress => parts.extend(canary_weight(object).map(|weight| format!("ingress {name} {weight}"))),
                 _ => {}
             }
@@ -273,6 +282,17 @@ impl State {
                 let facets =
                     |ingress: &Value| vec![("", canary_weight(ingress).map(|it| format!("canary weight {it}")))];
                 self.differences(&format!("ingress {name}"), facets, before, after)
+            }
+            Kind::VirtualService => {
+                let facets = |it: &Value| vec![("", Some(virtual_service(it)))];
+                self.differences(&format!("virtualservice {name}"), facets, before, after)
+            }
+            Kind::DestinationRule => {
+                let manager = |it: &Value| {
+                    it["metadata"]["annotations"][MANAGED_BY].as_str().map(|by| format!("managed by {by}"))
+                };
+                let facets = |it: &Value| vec![("subsets", Some(subsets(it))), ("manager", manager(it))];
+                self.differences(&format!("destinationrule {name}"), facets, before, after)
             }
             Kind::Deployment => match (before.map(size), after.map(size)) {
                 (Some(before), Some(after)) if before != after => {
@@ -566,10 +586,57 @@ fn route(route: &Value) -> String {
             let backends = rule["backendRefs"].as_array().into_iter().flatten();
             let backends = backends
                 .map(|backend| format!("{} {}", text(&backend["name"]), backend["weight"].as_i64().unwrap_or(1)));
-            backends.collect::<Vec<_>>().join(", ")
+            let filters = rule["filters"].as_array().into_iter().flatten().filter(|it| it["type"] == "RequestMirror");
+            let mirrors = filters.map(|filter| {
+                let mirror = &filter["requestMirror"];
+                let percent = mirror["percent"].as_i64().unwrap_or(100);
+                format!("{percent}% mirrored to {}", text(&mirror["backendRef"]["name"]))
+            });
+            let header = |header: &Value| format!("{}={}", text(&header["name"]), text(&header["value"]));
+            let headers = rule["matches"].as_array().into_iter().flatten();
+            let headers = headers.flat_map(|one| one["headers"].as_array().into_iter().flatten()).map(header);
+            format!("{}{}", only(headers.collect()), backends.chain(mirrors).collect::<Vec<_>>().join(", "))
         })
         .collect();
     rules.join(" | ")
+}
+
+/// The destinations of each route with their weights, in the order of the object.
+fn virtual_service(object: &Value) -> String {
+    let routes =
+        ["http", "tls", "tcp"].into_iter().flat_map(|kind| object["spec"][kind].as_array().into_iter().flatten());
+    let routes = routes.map(|route| {
+        let to = |destination: &Value| {
+            destination["subset"].as_str().unwrap_or_else(|| text(&destination["host"])).to_owned()
+        };
+        let destinations = route["route"].as_array().into_iter().flatten();
+        let destinations =
+            destinations.map(|it| format!("{} {}", to(&it["destination"]), it["weight"].as_i64().unwrap_or(0)));
+        let percent = &route["mirrorPercentage"]["value"];
+        let mirror = route["mirror"].is_object().then(|| format!("{percent}% mirrored to {}", to(&route["mirror"])));
+        let header = |(name, value): (&String, &Value)| {
+            let value = value.as_object().and_then(|value| value.values().next()).map_or("", text);
+            format!("{name}={value}")
+        };
+        let headers = route["match"].as_array().into_iter().flatten();
+        let headers = headers.flat_map(|one| one["headers"].as_object().into_iter().flatten()).map(header);
+        let name = route["name"].as_str().map_or(String::new(), |name| format!("{name}: "));
+        format!("{name}{}{}", only(headers.collect()), destinations.chain(mirror).collect::<Vec<_>>().join(", "))
+    });
+    routes.collect::<Vec<_>>().join(" | ")
+}
+
+/// What requests must have for a rule.
+fn only(headers: Vec<String>) -> String {
+    if headers.is_empty() { String::new() } else { format!("[{}] ", headers.join(", ")) }
+}
+
+/// The revision of each subset.
+fn subsets(rule: &Value) -> String {
+    let subsets = rule["spec"]["subsets"].as_array().into_iter().flatten();
+    let subsets =
+        subsets.map(|it| format!("{} {}", text(&it["name"]), it["labels"][HASH].as_str().unwrap_or("no revision")));
+    subsets.collect::<Vec<_>>().join(", ")
 }
 
 fn canary_weight(ingress: &Value) -> Option<&str> {

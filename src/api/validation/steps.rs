@@ -5,6 +5,7 @@ use super::super::field_error::{FieldError, FieldPath};
 use super::super::steps::{
     CanaryStep, ExperimentStep, RolloutAnalysis, SetCanaryScale, SetHeaderRoute, SetMirrorRoute, StringMatch,
 };
+use super::super::traffic_routing::TrafficRouting;
 use super::not_negative;
 
 const KINDS: &str = "setWeight, pause, experiment, analysis, setCanaryScale, setHeaderRoute, setMirrorRoute, plugin";
@@ -140,6 +141,41 @@ fn experiment(strategy: &CanaryStrategy, step: &ExperimentStep, at: &FieldPath, 
     }
 }
 
+/// Every router of the Rollout must be able to carry the step out: none may ignore it.
+fn can_manage(
+    strategy: &CanaryStrategy,
+    at: &FieldPath,
+    value: serde_json::Value,
+    able: &[&str],
+    errors: &mut Vec<FieldError>,
+) {
+    let Some(routing) = &strategy.traffic_routing else { return };
+    let used = [
+        ("istio", routing.istio.is_some()),
+        ("nginx", routing.nginx.is_some()),
+        ("alb", routing.alb.is_some()),
+        ("smi", routing.smi.is_some()),
+        ("ambassador", routing.ambassador.is_some()),
+        ("appMesh", routing.app_mesh.is_some()),
+        ("traefik", routing.traefik.is_some()),
+        ("apisix", routing.apisix.is_some()),
+    ];
+    if let Some((router, _)) = used.iter().find(|(router, used)| *used && !able.contains(router)) {
+        let detail = format!("{router}, which is in trafficRouting as well, cannot make such a route");
+        errors.push(FieldError::invalid(at, value, detail));
+        return;
+    }
+    let Some(settings) = routing.gateway_api_settings() else { return };
+    let takes = !settings.http_route.is_empty()
+        || !settings.grpc_route.is_empty()
+        || settings.http_routes.iter().chain(&settings.grpc_routes).any(|route| route.use_header_routes);
+    if !takes {
+        let detail = "no HTTPRoute or GRPCRoute takes it: name one in httpRoute or grpcRoute, or set useHeaderRoutes on one of \
+                      httpRoutes or grpcRoutes";
+        errors.push(FieldError::invalid(at, value, detail));
+    }
+}
+
 /// A route that a step makes must be listed in `managedRoutes`.
 fn managed(strategy: &CanaryStrategy, name: &str, at: &FieldPath, errors: &mut Vec<FieldError>) {
     let listed = strategy.traffic_routing.iter().flat_map(|routing| &routing.managed_routes);
@@ -163,6 +199,7 @@ fn header_route(strategy: &CanaryStrategy, route: &SetHeaderRoute, at: &FieldPat
         errors.push(FieldError::invalid(at, json(route), detail));
         return;
     }
+    can_manage(strategy, at, json(route), &["istio", "alb", "apisix", "gatewayAPI"], errors);
     managed(strategy, &route.name, at, errors);
     for (index, matched) in route.match_.iter().enumerate() {
         let at = at.child("match").index(index).child("headerValue");
@@ -185,6 +222,8 @@ fn mirror_route(strategy: &CanaryStrategy, route: &SetMirrorRoute, at: &FieldPat
         errors.push(FieldError::invalid(at, json(route), "needs trafficRouting by istio, gatewayAPI or a plugin"));
         return;
     }
+    can_manage(strategy, at, json(route), &["istio", "gatewayAPI"], errors);
+    let gateway = strategy.traffic_routing.as_ref().and_then(TrafficRouting::gateway_api_settings);
     managed(strategy, &route.name, at, errors);
     if let Some(percentage) = route.percentage.filter(|percentage| !(0..=100).contains(percentage)) {
         errors.push(FieldError::invalid(at.child("percentage"), percentage, "must be in the range 0-100"));
@@ -195,6 +234,19 @@ fn mirror_route(strategy: &CanaryStrategy, route: &SetMirrorRoute, at: &FieldPat
             if let Some(value) = value {
                 one_matcher(value, &at.child(field), errors);
             }
+        }
+        for (name, value) in &matched.headers {
+            one_matcher(value, &at.child("headers").key(name), errors);
+        }
+        let Some(gateway) = &gateway else { continue };
+        if let Some(method) = matched.method.as_ref().filter(|method| method.exact.is_empty()) {
+            let detail = "a route of the Gateway API can match a method by exact only";
+            errors.push(FieldError::invalid(at.child("method"), json(method), detail));
+        }
+        let grpc = !gateway.grpc_route.is_empty() || gateway.grpc_routes.iter().any(|route| route.use_header_routes);
+        if grpc && (matched.method.is_some() || matched.path.is_some()) {
+            let detail = "a GRPCRoute can be matched by headers only";
+            errors.push(FieldError::invalid(at, json(matched), detail));
         }
     }
 }

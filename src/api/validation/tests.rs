@@ -212,6 +212,53 @@ fn every_rule_names_its_field() {
             "spec.strategy.canary.steps[0].setMirrorRoute.match[0].path: Invalid value",
         ),
         (
+            istio(json!({
+                "trafficRouting": {"nginx": {"stableIngress": "web"}},
+                "steps": [{"setHeaderRoute": {"name": "by-header"}}],
+            })),
+            "spec.strategy.canary.steps[0].setHeaderRoute: Invalid value: {\"name\":\"by-header\"}: nginx, which is in",
+        ),
+        (
+            istio(json!({
+                "trafficRouting": {"istio": null, "gatewayAPI": {"httpRoutes": [{"name": "web"}], "tcpRoute": "web"}},
+                "steps": [{"setMirrorRoute": {"name": "by-header"}}],
+            })),
+            "spec.strategy.canary.steps[0].setMirrorRoute: Invalid value: {\"name\":\"by-header\"}: no HTTPRoute or GRPCRoute",
+        ),
+        (
+            istio(json!({
+                "trafficRouting": {"istio": null, "gatewayAPI": {"httpRoute": "web"}},
+                "steps": [{"setMirrorRoute": {"name": "by-header", "match": [{"method": {"prefix": "P"}}]}}],
+            })),
+            "spec.strategy.canary.steps[0].setMirrorRoute.match[0].method: Invalid value",
+        ),
+        (
+            istio(json!({
+                "trafficRouting": {"istio": null, "gatewayAPI": {"grpcRoute": "web"}},
+                "steps": [{"setMirrorRoute": {"name": "by-header", "match": [{"path": {"exact": "/"}}]}}],
+            })),
+            "spec.strategy.canary.steps[0].setMirrorRoute.match[0]: Invalid value",
+        ),
+        (
+            istio(json!({"trafficRouting": {"istio": {"virtualServices": [{"name": "a"}]}}})),
+            "spec.strategy.canary.trafficRouting.istio: Invalid value: {}: exactly one of",
+        ),
+        (
+            istio(json!({"trafficRouting": {"istio": {"virtualService": {"routes": ["a", "by-header"]}}}})),
+            "spec.strategy.canary.trafficRouting.istio.virtualService.routes[1]: Invalid value: \"by-header\": is also in",
+        ),
+        (
+            istio(json!({"trafficRouting": {"istio": {"destinationRule": {"name": "web", "canarySubsetName": "c"}}}})),
+            "spec.strategy.canary.trafficRouting.istio.destinationRule.stableSubsetName: Required value",
+        ),
+        (
+            istio(json!({"trafficRouting": {
+                "nginx": {"stableIngress": "web"},
+                "istio": {"destinationRule": {"name": "web", "canarySubsetName": "c", "stableSubsetName": "s"}},
+            }})),
+            "spec.strategy.canary.trafficRouting.istio.destinationRule: Forbidden: cannot be combined",
+        ),
+        (
             routed(json!({"trafficRouting": {"nginx": {"stableIngress": "a", "stableIngresses": ["b"]}}})),
             "spec.strategy.canary.trafficRouting.nginx.stableIngress: Invalid value: \"a\": only one of",
         ),

@@ -1,8 +1,10 @@
 //! The rules of traffic routing.
 
+use std::collections::BTreeSet;
+
 use crate::api::canary::CanaryStrategy;
 use crate::api::field_error::{FieldError, FieldPath};
-use crate::api::traffic_routing::TrafficRouting;
+use crate::api::traffic_routing::{Istio, TrafficRouting};
 
 pub(super) fn check(strategy: &CanaryStrategy, at: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(routing) = &strategy.traffic_routing else {
@@ -45,14 +47,62 @@ pub(super) fn check(strategy: &CanaryStrategy, at: &FieldPath, errors: &mut Vec<
             errors.push(FieldError::invalid(path, stickiness.duration_seconds, "must be in the range 1-604800"));
         }
     }
-    if let Some(istio) = &routing.istio
-        && istio.virtual_service.is_some() != istio.virtual_services.is_empty()
-    {
-        let detail = "exactly one of virtualService and virtualServices must be set";
-        errors.push(FieldError::invalid(at.child("istio"), serde_json::json!({}), detail));
+    if let Some(istio) = &routing.istio {
+        self::istio(routing, istio, &at.child("istio"), errors);
     }
     if is_empty(routing) {
         errors.push(FieldError::required(at, "a router, such as gatewayAPI or nginx"));
+    }
+}
+
+fn istio(routing: &TrafficRouting, istio: &Istio, at: &FieldPath, errors: &mut Vec<FieldError>) {
+    if istio.virtual_service.is_some() != istio.virtual_services.is_empty() {
+        let detail = "exactly one of virtualService and virtualServices must be set";
+        errors.push(FieldError::invalid(at, serde_json::json!({}), detail));
+    }
+    let single = istio.virtual_service.iter().map(|one| (at.child("virtualService"), one));
+    let several = istio.virtual_services.iter().enumerate();
+    let several = several.map(|(index, one)| (at.child("virtualServices").index(index), one));
+    let mut names = BTreeSet::new();
+    for (at, one) in single.chain(several) {
+        if one.name.is_empty() {
+            errors.push(FieldError::required(at.child("name"), "the name of a VirtualService"));
+        } else if !names.insert(one.name.as_str()) {
+            errors.push(FieldError::invalid(
+                at.child("name"),
+                one.name.as_str(),
+                "is named twice; list its routes together",
+            ));
+        }
+        for (index, route) in one.routes.iter().enumerate() {
+            if routing.managed_routes.iter().any(|managed| managed.name == *route) {
+                let detail =
+                    "is also in managedRoutes, whose routes are made and removed by steps; rename one of the two";
+                errors.push(FieldError::invalid(at.child("routes").index(index), route.as_str(), detail));
+            }
+        }
+    }
+    let Some(rule) = &istio.destination_rule else { return };
+    let at = at.child("destinationRule");
+    let fields = [
+        ("name", &rule.name, "the name of a DestinationRule"),
+        ("canarySubsetName", &rule.canary_subset_name, "the name of a subset of the DestinationRule"),
+        ("stableSubsetName", &rule.stable_subset_name, "the name of a subset of the DestinationRule"),
+    ];
+    for (field, value, detail) in fields {
+        if value.is_empty() {
+            errors.push(FieldError::required(at.child(field), detail));
+        }
+    }
+    if rule.canary_subset_name == rule.stable_subset_name && !rule.canary_subset_name.is_empty() {
+        let detail = "must differ from stableSubsetName";
+        errors.push(FieldError::invalid(at.child("canarySubsetName"), rule.canary_subset_name.as_str(), detail));
+    }
+    let others = TrafficRouting { istio: None, ..routing.clone() };
+    if !is_empty(&others) {
+        let detail =
+            "cannot be combined with another router: those tell the versions apart by Services, this one by subsets";
+        errors.push(FieldError::forbidden(at, detail));
     }
 }
 
@@ -90,6 +140,11 @@ fn ping_pong(strategy: &CanaryStrategy, routing: &TrafficRouting, at: &FieldPath
     if !able || routing.nginx.is_some() {
         let detail = "needs trafficRouting by alb, gatewayAPI, istio or a plugin";
         errors.push(FieldError::invalid(&at_services, serde_json::json!(services), detail));
+    }
+    if routing.istio.as_ref().is_some_and(|istio| istio.destination_rule.is_some()) {
+        let detail =
+            "cannot be combined with istio.destinationRule: either Services take turns or subsets are switched";
+        errors.push(FieldError::forbidden(&at_services, detail));
     }
     for (field, service) in [("pingService", &services.ping_service), ("pongService", &services.pong_service)] {
         if service.is_empty() {

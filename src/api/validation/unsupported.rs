@@ -8,7 +8,6 @@ use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, TrafficRouting};
 type Check<T> = (&'static str, fn(&T) -> bool);
 
 const ROUTING: &[Check<TrafficRouting>] = &[
-    ("istio", |routing| routing.istio.is_some()),
     ("alb", |routing| routing.alb.is_some()),
     ("smi", |routing| routing.smi.is_some()),
     ("ambassador", |routing| routing.ambassador.is_some()),
@@ -26,12 +25,7 @@ pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
         }
     }
     for (index, step) in canary.steps.iter().enumerate() {
-        for (field, set) in [
-            ("experiment", step.experiment.is_some()),
-            ("setHeaderRoute", step.set_header_route.is_some()),
-            ("setMirrorRoute", step.set_mirror_route.is_some()),
-            ("plugin", step.plugin.is_some()),
-        ] {
+        for (field, set) in [("experiment", step.experiment.is_some()), ("plugin", step.plugin.is_some())] {
             if set {
                 refuse(&format!("spec.strategy.canary.steps[{index}].{field}"), errors);
             }

@@ -8,7 +8,7 @@
 //!    ceil(weight / total × `spec.replicas`) pods, or the size of a `setCanaryScale`, which is the user's own choice, or
 //!    what it has now if that is less. What was changed less than the propagation delay ago may still act as before.
 //! 2. **Traffic behind capacity.** A weight or a selector is moved only to pods that can carry it: see
-//!    [`Guard::ready_for`].
+//!    [`Guard::ready_for`]. A header or mirror route, of which nobody knows how much it carries, needs a pod at least.
 //!    The active Service of blue-green sends all of the traffic, and so may a Service that the strategy has ceased to name.
 //!    A preview Service sends none.
 //! 3. **Floor and ceiling.** Available pods stay above `spec.replicas` − `maxUnavailable`. Specified pods stay below
@@ -40,6 +40,7 @@ use crate::traffic::Split;
 use self::traffic::{Role, has_pods, selects};
 use super::replicas::{self, Counts, Limits, share_up};
 use super::revision::{self, Revisions};
+use super::services;
 use super::world::{ReplicaSet, Service, World};
 
 pub use self::evictions::{evictions, is_stuck, reports_its_pods};
@@ -57,6 +58,8 @@ pub struct Proposal {
     pub split: Option<Split>,
     /// The pod template hash that a Service should select, by name of the Service.
     pub services: BTreeMap<String, String>,
+    /// Names of the managed routes that should lead requests to the canary beside its weight.
+    pub managed: BTreeSet<String>,
 }
 
 /// What of a proposal is safe now. Every subset of the writes that make it is safe.
@@ -69,6 +72,8 @@ pub struct Admitted {
     pub splits: Vec<Option<Split>>,
     /// Those that may be switched now (or select that hash already).
     pub services: BTreeMap<String, String>,
+    /// The managed routes that may be there, for each router.
+    pub managed: Vec<BTreeSet<String>>,
     /// Everything that was proposed and not admitted.
     pub holds: Vec<Hold>,
     /// By name of each ReplicaSet that shrinks: what must still be as it was observed.
@@ -95,6 +100,7 @@ pub fn admit(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, pr
     // Weights first, judged by the Services as they are; then Services, by the weights as they are and as they may
     // become; then sizes, by everything that traffic may become.
     guard.splits(proposal.split.as_ref(), &mut admitted);
+    guard.managed(&proposal.managed, &mut admitted);
     guard.services(&proposal.services, &mut admitted);
     guard.sizes(&proposal.replicas, &mut admitted);
     guard.deletions(&proposal.delete, &mut admitted);
@@ -202,7 +208,7 @@ impl<'a> Guard<'a> {
 
     /// Whether this Service was the Rollout's and its strategy does not name it any more: nobody knows who calls it.
     fn is_left_behind(&self, service: &str) -> bool {
-        !self.world.rollout.spec.strategy.services().contains(service)
+        services::is_left_behind(self.world, service)
     }
 
     /// Whether one revision has all of the traffic, behind the active Service of blue-green and for sure.

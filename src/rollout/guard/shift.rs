@@ -1,6 +1,6 @@
 //! Which weights and selectors may be moved now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -23,6 +23,26 @@ impl Guard<'_> {
                 }
             });
             admitted.splits.push(split);
+        }
+    }
+
+    /// Which managed routes a router may have now. Those that are there may stay, and any may go.
+    pub(super) fn managed(&self, wanted: &BTreeSet<String>, admitted: &mut Admitted) {
+        for (router, observed) in self.traffic.routers.iter().enumerate() {
+            let there = |name: &String| observed.as_ref().is_ok_and(|observed| observed.managed.contains(name));
+            let (mut allowed, new): (BTreeSet<String>, BTreeSet<String>) = wanted.iter().cloned().partition(there);
+            let obstacle = match self.aborted && !self.revisions.is_fully_promoted() {
+                true => Some(("the update was aborted".to_owned(), None)),
+                false => self.cannot_raise(router, 0),
+            };
+            match obstacle {
+                None => allowed.extend(new),
+                Some((why, until)) => admitted.holds.extend(new.into_iter().map(|name| {
+                    let what = format!("route {name} is not made");
+                    Hold { what, why: why.clone(), until }
+                })),
+            }
+            admitted.managed.push(allowed);
         }
     }
 

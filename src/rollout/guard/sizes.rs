@@ -172,6 +172,11 @@ impl Guard<'_> {
                 if behind(self.service_of(role)) { highest() } else { 0 }
             };
             let together = weight(Role::Stable).saturating_add(weight(Role::Canary)).min(self.traffic.total());
+            let managed =
+                self.traffic.is_managed(router) || admitted.managed.get(router).is_some_and(|names| !names.is_empty());
+            if managed && behind(self.service_of(Role::Canary)) {
+                at_least(1, &|| "header or mirror routes lead to it".to_owned());
+            }
             at_least(self.full_strength(replica_set, together), &|| match self.traffic.doubt() {
                 Some(doubt) => format!("traffic may still reach it: {doubt}"),
                 None => format!("{together} of {} of the traffic may still reach it", self.traffic.total()),

@@ -13,7 +13,7 @@ use super::*;
 use crate::api::resource::HTTP_ROUTE;
 use crate::rollout::world::{Observed, Pod, ReplicaSetStatus, Settings, Templates};
 use crate::traffic::gateway_api::GatewayApiRouter;
-use crate::traffic::{Context, Router};
+use crate::traffic::{Context, Router, Wanted};
 
 const STABLE: &str = "web-stable";
 const CANARY: &str = "web-canary";
@@ -176,6 +176,12 @@ fn check_holds(proposal: &Proposal, admitted: &Admitted, state: &State) -> Resul
     for name in proposal.services.keys() {
         prop_assert!(admitted.services.contains_key(name) || held(name), "{name}");
     }
+    for allowed in &admitted.managed {
+        let selects = state.canary.now.is_none_or(|one| one == state.new);
+        let able = selects && (0..4).any(|one| state.kept(one) > 0) && (!state.aborted || state.new == 0);
+        prop_assert!(allowed.is_empty() || able, "a header route to nobody: {allowed:?}");
+        prop_assert!(allowed == &proposal.managed || held("route beta is not made"));
+    }
     for split in &admitted.splits {
         prop_assert!(*split == proposal.split || held("weight of the canary"), "{split:?}");
         if let Some(split) = split {
@@ -327,11 +333,12 @@ fn decide(state: &State, proposal: &Proposal) -> (Admitted, Vec<Write>) {
         stable_service: STABLE,
         canary_service: CANARY,
         services: &world.services,
+        experiment_services: &BTreeSet::new(),
         routes: &world.routes,
     };
     for (router, split) in routers.iter().zip(&admitted.splits) {
         let Some(split) = split else { continue };
-        for action in router.edit(&context, split).unwrap() {
+        for action in router.edit(&context, Wanted::only(split)).unwrap() {
             let Action::JsonPatch { object, patch, .. } = action else { panic!("{action}") };
             let mut route = (*world.routes[&object.object].object).clone();
             json_patch::patch(&mut route, &patch).unwrap();
@@ -524,7 +531,9 @@ fn proposals() -> impl Strategy<Value = Proposal> {
     let replicas = prop::collection::btree_map((0..4_usize).prop_map(name), 0..=7, 0..=4);
     let split = prop::option::of(prop_oneof![Just(0), 0..=100, Just(100)].prop_map(|canary| Split::new(canary, 100)));
     let services = (prop::option::of(hash()), prop::option::of(hash()));
-    (replicas, split, services).prop_map(|(replicas, split, (stable, canary))| Proposal {
+    let managed = prop::collection::btree_set(Just("beta".to_owned()), 0..=1);
+    (replicas, split, services, managed).prop_map(|(replicas, split, (stable, canary), managed)| Proposal {
+        managed,
         replicas,
         delete: BTreeSet::new(),
         split,
@@ -563,6 +572,7 @@ fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
             (CANARY.to_owned(), format!("h{selected}")),
         ]
         .into(),
+        managed: BTreeSet::new(),
     }
 }
 
@@ -887,4 +897,43 @@ fn services_that_are_switched_together_are_carried_together() {
     };
     assert_eq!(both(7), 0, "seven carry 80, and seven carry 20, but not 100");
     assert_eq!(both(8), 2);
+}
+
+#[test]
+fn a_header_route_needs_a_canary_and_keeps_it() {
+    let route = Proposal { managed: BTreeSet::from(["beta".to_owned()]), ..Proposal::default() };
+    let allowed = |state: &State| !decide(state, &route).0.managed[0].is_empty();
+    assert!(allowed(&canary_at(0, 1)));
+    assert!(!allowed(&State { aborted: true, ..canary_at(0, 1) }), "after an abort nothing leads to the canary anew");
+    let mut starting = canary_at(0, 1);
+    starting.pods[1].available = 0;
+    assert_eq!(told(&starting, &route), "route beta is not made: Service web-canary has no available pods\n");
+    let mut elsewhere = canary_at(0, 1);
+    elsewhere.canary.now = Some(0);
+    assert_eq!(
+        told(&elsewhere, &route),
+        "route beta is not made: Service web-canary does not select ReplicaSet web-h1 yet\n"
+    );
+
+    // While the route is there the canary keeps a pod, whatever its weight.
+    let state = canary_at(0, 2);
+    let mut world = world(&state);
+    let rule = json!({"name": "beta", "backendRefs": [{"name": CANARY, "port": 80}]});
+    for observed in world.routes.values_mut() {
+        let mut route = (*observed.object).clone();
+        route["spec"]["rules"].as_array_mut().unwrap().insert(0, rule.clone());
+        observed.object = Arc::new(route);
+    }
+    let routing = json!({"managedRoutes": [{"name": "beta"}]});
+    let rollout = Arc::make_mut(&mut world.rollout);
+    let routing: crate::api::traffic_routing::TrafficRouting = serde_json::from_value(routing).unwrap();
+    let present = rollout.spec.strategy.canary.as_mut().unwrap().traffic_routing.as_mut().unwrap();
+    present.managed_routes = routing.managed_routes;
+    let revisions = revisions(&world, &state);
+    let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+    let admitted = admit(&world, &revisions, &traffic, size(1, 0));
+    assert_eq!(admitted.replicas[&name(1)], 1);
+    assert_eq!(admitted.holds[0].to_string(), "ReplicaSet web-h1 stays at 1: header or mirror routes lead to it");
+    // It may stay under an abort: it goes when the strategy says so, at once.
+    assert_eq!(admit(&world, &revisions, &traffic, route).managed[0].len(), 1);
 }

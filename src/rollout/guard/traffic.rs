@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::resource::SERVICE;
+use crate::api::resource::{DESTINATION_RULE, SERVICE};
 use crate::api::{names, selector};
 use crate::plan::Basis;
 use crate::rollout::replicas;
 use crate::rollout::world::{ReplicaSet, World};
+use crate::traffic::istio::destination_rule;
 use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError};
 
 /// Seconds for which traffic may still go where a Service or a route sent it before, when nobody has said otherwise.
@@ -50,6 +51,7 @@ impl<'a> Traffic<'a> {
             stable_service,
             canary_service,
             services: &world.services,
+            experiment_services: &crate::rollout::traffic::experiment_services(world),
             routes: &world.routes,
         };
         let delay = propagation_delay(world, routers);
@@ -60,6 +62,10 @@ impl<'a> Traffic<'a> {
         // What is gone may go on acting for as long as what has changed.
         let (gone_services, gone_routes): (Vec<_>, Vec<_>) =
             world.gone.iter().partition(|(object, _)| object.resource == SERVICE);
+        // With a DestinationRule its subsets are gone, which have the roles.
+        let gone_rules = gone_routes.iter().filter(|(object, _)| object.resource == DESTINATION_RULE);
+        let gone_subsets: Vec<_> =
+            gone_rules.flat_map(|(_, at)| [(stable_service, **at), (canary_service, **at)]).collect();
         let (gone_services, gone_routes) = (gone_services.into_iter(), gone_routes.into_iter());
         Self {
             stable_service,
@@ -75,9 +81,10 @@ impl<'a> Traffic<'a> {
             services_settle: world
                 .services
                 .iter()
-                .map(|(name, service)| (name, service.since))
-                .chain(gone_services.map(|(service, at)| (&service.name, *at)))
-                .filter_map(|(name, since)| Some((name.clone(), settles(since)?)))
+                .map(|(name, service)| (name.as_str(), service.since))
+                .chain(gone_services.map(|(service, at)| (service.name.as_str(), *at)))
+                .chain(gone_subsets)
+                .filter_map(|(name, since)| Some((name.to_owned(), settles(since)?)))
                 .collect(),
             total,
         }
@@ -119,6 +126,11 @@ impl<'a> Traffic<'a> {
         }
     }
 
+    /// Whether header or mirror routes lead to the canary beside its weight.
+    pub(super) fn is_managed(&self, router: usize) -> bool {
+        self.routers[router].as_ref().is_ok_and(|observed| !observed.managed.is_empty())
+    }
+
     /// Why it is not known what a router's data plane does, beyond the propagation delay.
     pub(super) fn doubt(&self) -> Option<String> {
         self.routers.iter().find_map(|router| match router {
@@ -148,7 +160,9 @@ impl<'a> Traffic<'a> {
 
     /// What must still be as observed for a decision on traffic to hold.
     pub(super) fn bases(&self, world: &World) -> Vec<Basis> {
-        let services = world.services.values().map(|service| super::service_basis(world, &service.object));
+        // A subset is a part of its DestinationRule, which is among the routes.
+        let services = world.services.iter().filter(|(name, _)| !destination_rule::is_subset(name));
+        let services = services.map(|(_, service)| super::service_basis(world, &service.object));
         let routes = world.routes.iter().map(|(reference, route)| crate::traffic::basis(reference, &route.object));
         services.chain(routes).collect()
     }

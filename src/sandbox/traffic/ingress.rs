@@ -27,6 +27,7 @@ pub(super) fn backends(
     let (_, name, main) = fitting.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
     let share = |namespace: &str, path: &Value, weight: f64, canary: bool| Share {
         service: Name::new(namespace, text(&path["backend"]["service"]["name"])),
+        hash: None,
         port: port(path),
         weight,
         via: Via::Nginx {

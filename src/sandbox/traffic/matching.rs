@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Via;
-use super::plane::Share;
+use super::plane::{Mirror, Share};
 use crate::sandbox::workloads::Name;
 
 /// The rule that fits best: by the host, by the length of the path, by the number of headers, the first of equals.
@@ -55,7 +55,10 @@ fn match_fit(one: &Value, path: &str, headers: &BTreeMap<String, String>) -> Opt
     let present = |header: &Value| {
         let (name, value) = (header["name"].as_str().unwrap_or_default(), header["value"].as_str());
         let mut given = headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name));
-        given.any(|(_, given)| Some(given.as_str()) == value)
+        given.any(|(_, given)| match header["type"].as_str() {
+            Some("RegularExpression") => value.is_some_and(|regex| regex_fits(regex, given)),
+            _ => Some(given.as_str()) == value,
+        })
     };
     wanted.iter().all(present).then_some((by_path, wanted.len()))
 }
@@ -70,14 +73,34 @@ pub(super) fn prefix_fit(prefix: &str, path: &str) -> Option<usize> {
 /// Where a rule leads.
 pub(super) fn backends(rule: &Value, route: &Name) -> Vec<Share> {
     let backends = rule["backendRefs"].as_array().into_iter().flatten();
-    let share = |backend: &Value| Share {
+    backends.map(|backend| share(backend, route, Via::Gateway { route: route.name.clone() })).collect()
+}
+
+/// Where a rule sends copies.
+pub(super) fn mirrors(rule: &Value, route: &Name) -> Vec<Mirror> {
+    let filters = rule["filters"].as_array().into_iter().flatten();
+    let filters = filters.filter(|filter| filter["type"] == "RequestMirror").map(|filter| &filter["requestMirror"]);
+    let mirror = |mirror: &Value| Mirror {
+        part: mirror["percent"].as_f64().unwrap_or(100.0) / 100.0,
+        share: share(&mirror["backendRef"], route, Via::Mirrored),
+    };
+    filters.map(mirror).collect()
+}
+
+fn share(backend: &Value, route: &Name, via: Via) -> Share {
+    Share {
         service: Name::new(
             backend["namespace"].as_str().unwrap_or(&route.namespace),
             backend["name"].as_str().unwrap_or_default(),
         ),
+        hash: None,
         port: backend["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(80),
         weight: backend["weight"].as_i64().unwrap_or(1).max(0) as f64,
-        via: Via::Gateway { route: route.name.clone() },
-    };
-    backends.map(share).collect()
+        via,
+    }
+}
+
+/// Whether a regular expression matches the whole text. What does not compile matches nothing.
+pub(super) fn regex_fits(regex: &str, text: &str) -> bool {
+    regex::Regex::new(&format!("^(?:{regex})$")).is_ok_and(|regex| regex.is_match(text))
 }

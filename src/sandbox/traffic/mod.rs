@@ -8,6 +8,7 @@ mod count;
 mod gateway;
 mod ingress;
 mod matching;
+mod mesh;
 mod plane;
 mod record;
 
@@ -63,7 +64,7 @@ pub struct Load {
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// To a gateway: by an HTTPRoute that matches, else by an Ingress.
+    /// To a gateway: by an HTTPRoute that matches, else by a VirtualService, else by an Ingress.
     Host {
         /// The `Host` header.
         host: String,
@@ -104,6 +105,14 @@ struct Sending {
     rest: f64,
     shares: BTreeMap<String, f64>,
     pods: BTreeMap<(Name, Name), f64>,
+    /// The part of a copy that is still to be sent.
+    copies: BTreeMap<String, f64>,
+}
+
+impl Sending {
+    fn new(load: Load) -> Self {
+        Self { load, rest: 0.0, shares: BTreeMap::new(), pods: BTreeMap::new(), copies: BTreeMap::new() }
+    }
 }
 
 impl Traffic {
@@ -132,7 +141,7 @@ impl Traffic {
         match self.loads.get_mut(name) {
             Some(sending) => sending.load = load,
             None => {
-                let sending = Sending { load, rest: 0.0, shares: BTreeMap::new(), pods: BTreeMap::new() };
+                let sending = Sending::new(load);
                 self.loads.insert(name.to_owned(), sending);
             }
         }
@@ -145,7 +154,7 @@ impl Traffic {
     /// The shares of a target's requests that go to each Service, as the data plane has it; empty when none go anywhere.
     pub(super) fn split(&self, target: &Target) -> BTreeMap<Name, f64> {
         let mut split = BTreeMap::new();
-        let shares = self.plane.resolve(target).unwrap_or_default();
+        let (shares, _) = self.plane.resolve(target).unwrap_or_default();
         let total: f64 = shares.iter().map(|share| share.weight).sum();
         for share in shares {
             *split.entry(share.service).or_insert(0.0) += share.weight / total;
@@ -197,8 +206,8 @@ impl Traffic {
             if requests == 0 {
                 continue;
             }
-            let shares = match self.plane.resolve(&sending.load.target) {
-                Ok(shares) => shares,
+            let (shares, mirrors) = match self.plane.resolve(&sending.load.target) {
+                Ok(found) => found,
                 Err(outcome) => {
                     record.add(end, Key::nowhere(name), None, outcome, requests, &[]);
                     continue;
@@ -206,10 +215,22 @@ impl Traffic {
             };
             let parts: Vec<(String, f64)> = shares.iter().map(|share| (share.key(), share.weight)).collect();
             let parts = divide(requests, &parts, &mut sending.shares);
-            for (share, requests) in shares.iter().zip(parts) {
-                let pods = self.plane.endpoints(&share.service);
+            // What is copied is counted as a load of its own: nobody waits for its answers.
+            let copies = format!("{name} (mirrored)");
+            let copied = mirrors.iter().map(|mirror| {
+                let owed = sending.copies.entry(mirror.share.key()).or_default();
+                *owed += requests as f64 * mirror.part;
+                let whole = owed.floor();
+                *owed -= whole;
+                (&copies, &mirror.share, whole as u64)
+            });
+            let copied: Vec<_> = copied.collect();
+            let direct = shares.iter().zip(parts).map(|(share, requests)| (name, share, requests));
+            for (load, share, requests) in direct.chain(copied) {
+                let pods = self.plane.endpoints(share, workloads, since);
+                let pods = pods.as_deref().map_err(|outcome| *outcome);
                 let random = &mut self.random;
-                let mut answers = Answers { record: &mut record, random, workloads, since, end, load: name, share };
+                let mut answers = Answers { record: &mut record, random, workloads, since, end, load, share };
                 answers.of_service(pods, requests, &mut sending.pods);
             }
         }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::gateway::{Conduct, Route};
-use super::{Outcome, Target, Via, ingress, matching};
-use crate::sandbox::workloads::Name;
+use super::{Outcome, Target, Via, ingress, matching, mesh};
 use crate::sandbox::workloads::endpoints::{SERVICE_NAME, SLICES};
+use crate::sandbox::workloads::{Name, Workloads};
 use crate::sandbox::{ApiServer, Change, Op, Scoped};
 
 pub(super) const HTTP_ROUTES: &str = "httproutes.gateway.networking.k8s.io";
@@ -18,15 +18,19 @@ pub(super) const GRPC_ROUTES: &str = "grpcroutes.gateway.networking.k8s.io";
 pub(super) const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
 pub(super) const CLASSES: &str = "gatewayclasses.gateway.networking.k8s.io";
 const INGRESSES: &str = "ingresses.networking.k8s.io";
+const VIRTUAL_SERVICES: &str = "virtualservices.networking.istio.io";
+const DESTINATION_RULES: &str = "destinationrules.networking.istio.io";
 
 /// The resources that this model follows.
-pub(in crate::sandbox) const FOLLOWED: [&str; 7] =
-    [CLASSES, GATEWAYS, "services", SLICES, HTTP_ROUTES, GRPC_ROUTES, INGRESSES];
+pub(in crate::sandbox) const FOLLOWED: [&str; 9] =
+    [CLASSES, GATEWAYS, "services", SLICES, HTTP_ROUTES, GRPC_ROUTES, INGRESSES, VIRTUAL_SERVICES, DESTINATION_RULES];
 
 /// A part of the requests.
 #[derive(Clone, Debug)]
 pub(super) struct Share {
     pub(super) service: Name,
+    /// The pod template hash that the pods must have, if they must have one.
+    pub(super) hash: Option<String>,
     pub(super) port: u16,
     pub(super) weight: f64,
     pub(super) via: Via,
@@ -36,8 +40,16 @@ impl Share {
     /// What tells this share from the others of a target.
     pub(super) fn key(&self) -> String {
         let canary = matches!(self.via, Via::Nginx { canary: true, .. });
-        format!("{}:{}:{canary}", self.service, self.port)
+        format!("{}:{}:{}:{canary}", self.service, self.hash.as_deref().unwrap_or_default(), self.port)
     }
+}
+
+/// A part of the requests is copied: these answers nobody sees.
+#[derive(Clone, Debug)]
+pub(super) struct Mirror {
+    /// 0..=1
+    pub(super) part: f64,
+    pub(super) share: Share,
 }
 
 pub(super) struct Plane {
@@ -63,6 +75,8 @@ pub(super) struct Plane {
 struct Taken {
     routes: BTreeMap<Route, Arc<Value>>,
     ingresses: BTreeMap<Name, Arc<Value>>,
+    virtual_services: BTreeMap<Name, Arc<Value>>,
+    destination_rules: BTreeMap<Name, Arc<Value>>,
     services: BTreeSet<Name>,
     /// The Service of each EndpointSlice, and its ready pods.
     slices: BTreeMap<Name, (Name, Vec<Name>)>,
@@ -109,7 +123,9 @@ impl Plane {
                     self.report_all(now);
                 }
             }
-            SLICES | INGRESSES => self.send(change.resource.clone(), name, object, self.propagation, now),
+            SLICES | INGRESSES | VIRTUAL_SERVICES | DESTINATION_RULES => {
+                self.send(change.resource.clone(), name, object, self.propagation, now)
+            }
             _ => {}
         }
     }
@@ -150,39 +166,50 @@ impl Plane {
         [coming, report].into_iter().flatten().min()
     }
 
-    /// Where requests go, or what becomes of them at once. Every weight is positive, and there is at least one.
-    pub(super) fn resolve(&self, target: &Target) -> Result<Vec<Share>, Outcome> {
-        let shares = match target {
+    /// Where requests go and where copies of them do, or what becomes of them at once. Every weight is positive, and there is
+    /// at least one.
+    pub(super) fn resolve(&self, target: &Target) -> Result<(Vec<Share>, Vec<Mirror>), Outcome> {
+        let (shares, mirrors) = match target {
             Target::Service(service) => {
-                vec![Share { service: service.clone(), port: 80, weight: 1.0, via: Via::ClusterIp }]
+                let via = Via::ClusterIp;
+                (vec![Share { service: service.clone(), hash: None, port: 80, weight: 1.0, via }], Vec::new())
             }
             Target::Route(name) => {
                 let routes = [HTTP_ROUTES, GRPC_ROUTES].map(|resource| Route { resource, name: name.clone() });
                 let mut found = routes.iter().filter_map(|route| self.taken.routes.get(route));
                 let route = found.find(|route| self.is_attached(name, route)).ok_or(Outcome::NoRoute)?;
-                matching::backends(route["spec"]["rules"].get(0).ok_or(Outcome::NoRoute)?, name)
+                let rule = route["spec"]["rules"].get(0).ok_or(Outcome::NoRoute)?;
+                (matching::backends(rule, name), matching::mirrors(rule, name))
             }
             Target::Host { host, path, headers } => {
                 let routes = self.taken.routes.iter().filter(|(route, _)| route.resource == HTTP_ROUTES);
                 let attached = routes
                     .filter(|(route, object)| self.is_attached(&route.name, object))
                     .map(|(route, object)| (&route.name, &**object));
-                match matching::best_rule(attached, host, path, headers) {
-                    Some((route, rule)) => matching::backends(rule, route),
-                    None => ingress::backends(&self.taken.ingresses, host, path, headers).ok_or(Outcome::NoRoute)?,
-                }
+                let taken = &self.taken;
+                let by_mesh = || mesh::backends(&taken.virtual_services, &taken.destination_rules, host, path, headers);
+                let by_ingress = || Some((ingress::backends(&taken.ingresses, host, path, headers)?, Vec::new()));
+                let by_gateway = matching::best_rule(attached, host, path, headers)
+                    .map(|(route, rule)| (matching::backends(rule, route), matching::mirrors(rule, route)));
+                by_gateway.or_else(by_mesh).or_else(by_ingress).ok_or(Outcome::NoRoute)?
             }
         };
         let shares: Vec<Share> = shares.into_iter().filter(|share| share.weight > 0.0).collect();
-        if shares.is_empty() { Err(Outcome::NoBackend) } else { Ok(shares) }
+        if shares.is_empty() { Err(Outcome::NoBackend) } else { Ok((shares, mirrors)) }
     }
 
-    /// The pods that requests for a Service go to; never none.
-    pub(super) fn endpoints(&self, service: &Name) -> Result<&[Name], Outcome> {
-        if !self.taken.services.contains(service) {
+    /// The pods that requests of a share go to; never none.
+    pub(super) fn endpoints(&self, share: &Share, workloads: &Workloads, since: Instant) -> Result<Vec<Name>, Outcome> {
+        if !self.taken.services.contains(&share.service) {
             return Err(Outcome::NoBackend);
         }
-        self.taken.ready.get(service).map(Vec::as_slice).filter(|pods| !pods.is_empty()).ok_or(Outcome::NoEndpoints)
+        let pods = self.taken.ready.get(&share.service).map_or(&[][..], Vec::as_slice);
+        let of_subset = |pod: &&Name| {
+            let serving = workloads.serving(pod, since);
+            share.hash.as_ref().is_none_or(|hash| serving.is_none_or(|serving| serving.hash == *hash))
+        };
+        let pods: Vec<Name> = pods.iter().filter(of_subset).cloned().collect();
+        if pods.is_empty() { Err(Outcome::NoEndpoints) } else { Ok(pods) }
     }
 }
 
@@ -199,6 +226,8 @@ impl Taken {
             HTTP_ROUTES => put(&mut self.routes, Route { resource: HTTP_ROUTES, name }, object),
             GRPC_ROUTES => put(&mut self.routes, Route { resource: GRPC_ROUTES, name }, object),
             INGRESSES => put(&mut self.ingresses, name, object),
+            VIRTUAL_SERVICES => put(&mut self.virtual_services, name, object),
+            DESTINATION_RULES => put(&mut self.destination_rules, name, object),
             SLICES => self.take_up_slice(name, object.as_deref()),
             _ if object.is_some() => drop(self.services.insert(name)),
             _ => drop(self.services.remove(&name)),

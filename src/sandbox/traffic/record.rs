@@ -58,6 +58,13 @@ pub enum Via {
         /// The route's name.
         route: String,
     },
+    /// By a VirtualService of Istio.
+    Mesh {
+        /// Its name.
+        virtual_service: Name,
+    },
+    /// As a copy, whose answer nobody sees.
+    Mirrored,
     /// Through ingress-nginx.
     Nginx {
         /// The name of the main Ingress.

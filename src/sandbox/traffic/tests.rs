@@ -278,3 +278,60 @@ fn the_same_seed_gives_the_same_requests() {
     assert!(first == run(3), "two runs with the same seed differ");
     assert!(first != run(4), "the seed makes no difference");
 }
+
+const ISTIO: &str = "
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata: {name: web}
+spec:
+  host: stable
+  subsets:
+  - {name: stable, labels: {rollouts-pod-template-hash: hash-of-stable}}
+  - {name: empty, labels: {rollouts-pod-template-hash: hash-of-nobody}}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: ['*.example.com']
+  http:
+  - match: [{headers: {x-canary: {regex: 'y.*'}}}]
+    route: [{destination: {host: canary}}]
+  - match: [{uri: {prefix: /empty}}]
+    route: [{destination: {host: stable, subset: empty}}]
+  - route:
+    - {destination: {host: stable.default.svc.cluster.local, subset: stable}, weight: 75}
+    - {destination: {host: canary}, weight: 25}
+    mirror: {host: canary}
+    mirrorPercentage: {value: 10}
+";
+
+#[tokio::test(start_paused = true)]
+async fn a_mesh_follows_weights_headers_subsets_and_mirrors() {
+    let cluster = cluster(ISTIO).await;
+    let split = |path: &str, headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let target = Target::Host { host: "web.example.com".to_owned(), path: path.to_owned(), headers };
+        let split = cluster.split(&target);
+        ["stable", "canary"].map(|name| split.get(&Name::new("default", name)).copied().unwrap_or(0.0))
+    };
+    assert_eq!(split("/", &[]), [0.75, 0.25]);
+    assert_eq!(split("/", &[("X-Canary", "yes")]), [0.0, 1.0]);
+    assert_eq!(split("/", &[("X-Canary", "no")]), [0.75, 0.25]);
+    send(&cluster, 100.0);
+    seconds(10.0).await;
+    let all = cluster.requests(|record| record.between(jiff::Timestamp::MIN, jiff::Timestamp::MAX));
+    let of = |load: &str, set: &str| {
+        let of = all.iter().filter(|it| it.load == load && it.replica_set == set);
+        of.map(|it| it.counts.requests()).sum::<u64>()
+    };
+    assert_eq!((of("users", "stable"), of("users", "canary")), (750, 250));
+    assert_eq!((of("users (mirrored)", "stable"), of("users (mirrored)", "canary")), (0, 100));
+    let empty =
+        Target::Host { host: "web.example.com".to_owned(), path: "/empty".to_owned(), headers: BTreeMap::new() };
+    cluster.send("empty", Load { target: empty, rate: 10.0 });
+    seconds(1.0).await;
+    let all = cluster.requests(|record| record.between(jiff::Timestamp::MIN, jiff::Timestamp::MAX));
+    let lost = all.iter().find(|it| it.load == "empty").unwrap();
+    assert_eq!((lost.replica_set.as_str(), lost.counts.requests() > 0), ("", true), "a subset without pods");
+}

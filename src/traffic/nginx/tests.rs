@@ -1,16 +1,8 @@
 use super::*;
-use crate::traffic::observed::{Observed, Routes};
+use crate::traffic::fixtures;
 
 fn rollout(nginx: Value) -> Rollout {
-    let rollout = json!({
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Rollout",
-        "metadata": {"name": "web", "namespace": "shop", "uid": "rollout-uid"},
-        "spec": {"strategy": {"canary": {
-            "stableService": "web-stable", "canaryService": "web-canary", "trafficRouting": {"nginx": nginx},
-        }}},
-    });
-    serde_json::from_value(rollout).unwrap()
+    fixtures::rollout(json!({"nginx": nginx}))
 }
 
 fn ingress(name: &str, service: &str) -> Value {
@@ -32,24 +24,8 @@ fn ingress(name: &str, service: &str) -> Value {
     })
 }
 
-fn routes(ingresses: &[Value]) -> Routes {
-    let entry = |ingress: &Value| {
-        let name = ingress["metadata"]["name"].as_str().unwrap();
-        let observed = Observed { object: Arc::new(ingress.clone()), since: jiff::Timestamp::UNIX_EPOCH };
-        (ObjectRef::new(INGRESS, "shop", name), observed)
-    };
-    ingresses.iter().map(entry).collect()
-}
-
 fn with<T>(rollout: &Rollout, ingresses: &[Value], f: impl FnOnce(&Context<'_>) -> T) -> T {
-    let routes = routes(ingresses);
-    f(&Context {
-        rollout,
-        stable_service: "web-stable",
-        canary_service: "web-canary",
-        services: &BTreeMap::new(),
-        routes: &routes,
-    })
+    fixtures::with(rollout, INGRESS, ingresses, f)
 }
 
 /// Executes a create or a merge patch.
@@ -69,7 +45,8 @@ fn after(action: &Action, object: Option<&Value>) -> Value {
 fn the_companion_copies_only_the_rules_of_the_stable_service() {
     let rollout = rollout(json!({"stableIngress": "web"}));
     let stable = ingress("web", "web-stable");
-    let actions = with(&rollout, &[stable], |context| NginxRouter.edit(context, &Split::new(5, 100))).unwrap();
+    let actions =
+        with(&rollout, &[stable], |context| NginxRouter.edit(context, Wanted::only(&Split::new(5, 100)))).unwrap();
     let [action] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(action.to_string(), "create Ingress shop/web-web-canary");
     let body = after(action, None);
@@ -100,12 +77,12 @@ fn a_weight_is_made_observed_and_not_made_twice() {
     let rollout = rollout(settings);
     let mut ingresses = vec![ingress("a", "web-stable"), ingress("b", "web-stable")];
     let wanted = Split::new(25, 100);
-    let created = with(&rollout, &ingresses, |context| NginxRouter.edit(context, &wanted)).unwrap();
+    let created = with(&rollout, &ingresses, |context| NginxRouter.edit(context, Wanted::only(&wanted))).unwrap();
     assert_eq!(created.len(), 2);
     ingresses.extend(created.iter().map(|action| after(action, None)));
     with(&rollout, &ingresses, |context| {
         assert!(NginxRouter.observe(context, 100).unwrap().makes(&wanted));
-        assert_eq!(NginxRouter.edit(context, &wanted), Ok(Vec::new()));
+        assert_eq!(NginxRouter.edit(context, Wanted::only(&wanted)), Ok(Vec::new()));
     });
     let annotations = &ingresses[2]["metadata"]["annotations"];
     assert_eq!(annotations["nginx.ingress.kubernetes.io/canary-by-header"], "X-Canary");
@@ -113,7 +90,7 @@ fn a_weight_is_made_observed_and_not_made_twice() {
 
     // One of the two follows, the other not yet: the split is neither the old nor the new one.
     let next = Split::new(50, 100);
-    let patches = with(&rollout, &ingresses, |context| NginxRouter.edit(context, &next)).unwrap();
+    let patches = with(&rollout, &ingresses, |context| NginxRouter.edit(context, Wanted::only(&next))).unwrap();
     ingresses[2] = after(&patches[0], Some(&ingresses[2]));
     let observed = with(&rollout, &ingresses, |context| NginxRouter.observe(context, 100)).unwrap();
     assert!(!observed.makes(&next) && !observed.makes(&wanted));
@@ -126,7 +103,9 @@ fn an_ingress_that_is_not_named_is_found_when_there_is_but_one() {
     let mine = ingress("front", "web-stable");
     let foreign = ingress("foreign", "something-else");
     let wanted = Split::new(10, 100);
-    let found = with(&rollout, &[mine.clone(), foreign.clone()], |context| NginxRouter.edit(context, &wanted)).unwrap();
+    let found =
+        with(&rollout, &[mine.clone(), foreign.clone()], |context| NginxRouter.edit(context, Wanted::only(&wanted)))
+            .unwrap();
     assert_eq!(found[0].object().name, "web-front-canary");
 
     let companion = after(&found[0], None);
@@ -134,13 +113,13 @@ fn an_ingress_that_is_not_named_is_found_when_there_is_but_one() {
     with(&rollout, &all, |context| assert!(NginxRouter.observe(context, 100).unwrap().makes(&wanted)));
 
     let two = [mine, ingress("second", "web-stable")];
-    let error = with(&rollout, &two, |context| NginxRouter.edit(context, &wanted)).unwrap_err();
+    let error = with(&rollout, &two, |context| NginxRouter.edit(context, Wanted::only(&wanted))).unwrap_err();
     assert_eq!(
         error.to_string(),
         "spec.strategy.canary.trafficRouting.nginx.stableIngress: is not set, and several Ingresses have rules for the \
          stable Service \"web-stable\": front, second; name one"
     );
-    let error = with(&rollout, &[foreign], |context| NginxRouter.edit(context, &wanted)).unwrap_err();
+    let error = with(&rollout, &[foreign], |context| NginxRouter.edit(context, Wanted::only(&wanted))).unwrap_err();
     assert!(error.to_string().contains("no Ingress of the namespace has a rule"), "{error}");
 }
 
@@ -148,13 +127,15 @@ fn an_ingress_that_is_not_named_is_found_when_there_is_but_one() {
 fn an_abort_reaches_the_companion_though_its_ingress_is_gone() {
     let rollout = rollout(json!({"stableIngress": "web"}));
     let stable = ingress("web", "web-stable");
-    let created = with(&rollout, &[stable], |context| NginxRouter.edit(context, &Split::new(40, 100))).unwrap();
+    let created =
+        with(&rollout, &[stable], |context| NginxRouter.edit(context, Wanted::only(&Split::new(40, 100)))).unwrap();
     let companion = after(&created[0], None);
     let alone = [companion.clone()];
-    let patches = with(&rollout, &alone, |context| NginxRouter.edit(context, &Split::new(0, 100))).unwrap();
+    let patches =
+        with(&rollout, &alone, |context| NginxRouter.edit(context, Wanted::only(&Split::new(0, 100)))).unwrap();
     let aborted = after(&patches[0], Some(&companion));
     assert_eq!(aborted["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"], "0");
-    let raise = with(&rollout, &alone, |context| NginxRouter.edit(context, &Split::new(50, 100)));
+    let raise = with(&rollout, &alone, |context| NginxRouter.edit(context, Wanted::only(&Split::new(50, 100))));
     assert_eq!(raise, Err(RouterError::Missing(ObjectRef::new(INGRESS, "shop", "web"))));
 }
 
@@ -163,7 +144,7 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     let rollout = rollout(json!({"stableIngress": "web"}));
     let wanted = Split::new(5, 100);
     let error = |ingresses: &[Value]| {
-        with(&rollout, ingresses, |context| NginxRouter.edit(context, &wanted)).unwrap_err().to_string()
+        with(&rollout, ingresses, |context| NginxRouter.edit(context, Wanted::only(&wanted))).unwrap_err().to_string()
     };
     assert_eq!(error(&[]), "Ingress shop/web does not exist");
     assert_eq!(
@@ -182,7 +163,9 @@ fn weights_of_another_total_are_scaled() {
     canary.traffic_routing.as_mut().unwrap().max_traffic_weight = Some(1000);
     let stable = ingress("web", "web-stable");
     let wanted = Split::new(15, 1000);
-    let created = with(&rollout, std::slice::from_ref(&stable), |context| NginxRouter.edit(context, &wanted)).unwrap();
+    let created =
+        with(&rollout, std::slice::from_ref(&stable), |context| NginxRouter.edit(context, Wanted::only(&wanted)))
+            .unwrap();
     let companion = after(&created[0], None);
     assert_eq!(companion["metadata"]["annotations"]["custom.nginx/canary-weight-total"], "1000");
     with(&rollout, &[stable, companion], |context| {
