@@ -60,6 +60,9 @@ pub struct Controller {
     /// AnalysisRuns that are worked on at the same time
     #[arg(long, default_value_t = 30)]
     analysis_threads: usize,
+    /// Experiments that are decided at the same time
+    #[arg(long, default_value_t = 10)]
+    experiment_threads: usize,
     /// Seconds that gateways and load balancers take to follow a change; the default of each router when absent
     #[arg(long)]
     propagation_delay_seconds: Option<u32>,
@@ -88,8 +91,6 @@ pub struct Controller {
 struct Ignored {
     #[arg(long, hide = true)]
     kloglevel: Option<String>,
-    #[arg(long, hide = true)]
-    experiment_threads: Option<String>,
     #[arg(long, hide = true)]
     service_threads: Option<String>,
     #[arg(long, hide = true)]
@@ -154,6 +155,7 @@ impl Controller {
             namespace: self.namespaced.then(|| namespace.clone().unwrap_or_else(|| own_namespace(context_namespace))),
             rollout_workers: self.rollout_threads.max(1),
             analysis_workers: self.analysis_threads.max(1),
+            experiment_workers: self.experiment_threads.max(1),
             analysis_only: !self.controllers.is_empty(),
             resync: Duration::from_secs(self.rollout_resync),
             qps: self.qps,
@@ -192,7 +194,6 @@ impl Ignored {
     fn given(&self) -> Vec<&'static str> {
         let Self {
             kloglevel,
-            experiment_threads,
             service_threads,
             ingress_threads,
             ephemeral_metadata_threads,
@@ -215,7 +216,6 @@ impl Ignored {
         } = self;
         let flags = [
             (kloglevel.is_some(), "kloglevel"),
-            (experiment_threads.is_some(), "experiment-threads"),
             (service_threads.is_some(), "service-threads"),
             (ingress_threads.is_some(), "ingress-threads"),
             (ephemeral_metadata_threads.is_some(), "ephemeral-metadata-threads"),

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 pub use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisRun;
-use crate::api::common::{Condition, LabelSelector};
-use crate::api::pod_template::PodTemplate;
+pub use crate::api::replica_set::{ReplicaSet, ReplicaSetStatus};
 use crate::api::{Experiment, Rollout};
 use crate::plan::Failure;
 pub use crate::traffic::observed::{Observed, Routes, Service};
@@ -43,49 +42,4 @@ pub struct Settings {
     pub instance_id: String,
     /// Seconds that routers take to follow their objects; `None` leaves it to the default of each router.
     pub propagation_delay_seconds: Option<u32>,
-}
-
-/// A ReplicaSet, reduced to what decisions need.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReplicaSet {
-    pub name: String,
-    pub uid: String,
-    pub resource_version: String,
-    pub created: Timestamp,
-    /// Whether deletion has begun.
-    pub deleting: bool,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
-    /// uid of the controlling owner.
-    pub controller: Option<String>,
-    pub generation: i64,
-    pub selector: LabelSelector,
-    pub min_ready_seconds: i32,
-    pub template: Arc<PodTemplate>,
-    /// `spec.replicas`
-    pub replicas: i32,
-    pub status: ReplicaSetStatus,
-}
-
-/// What the ReplicaSet controller of Kubernetes reports.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ReplicaSetStatus {
-    pub replicas: i32,
-    pub ready: i32,
-    pub available: i32,
-    pub observed_generation: i64,
-    /// The condition `ReplicaFailure`, if it is there.
-    pub failure: Option<Condition>,
-}
-
-impl ReplicaSet {
-    /// The pod template hash: the ReplicaSet's label, which is authoritative. Empty when it has none.
-    pub fn hash(&self) -> &str {
-        self.labels.get(crate::api::names::POD_TEMPLATE_HASH).map_or("", String::as_str)
-    }
-
-    /// The revision in the annotation; 0 when there is none or it is not a number.
-    pub fn revision(&self) -> i64 {
-        self.annotations.get(crate::api::names::REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
-    }
 }
