@@ -20,7 +20,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{World, analysis_runs, events, pauses, revision, services};
+use super::{World, analysis_runs, events, experiments, pauses, revision, services};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +60,12 @@ pub(super) fn pass(
     traffic::route(scene, draft, routing, &admitted.splits);
 
     let judged = draft.status.abort || draft.status.promote_full || reach == Reach::Back;
-    let analysis = if judged {
+    let (experiment, analysis) = if judged {
+        experiments::end_all(scene, draft);
         analysis_runs::end_all(scene, draft, aborting);
-        false
+        (false, false)
     } else {
-        analysis_runs::follow(scene, draft)
+        (experiments::follow(scene, draft), analysis_runs::follow(scene, draft))
     };
 
     if !halted {
@@ -82,7 +83,7 @@ pub(super) fn pass(
     if let Some(reason) = promotion(scene, &draft.status, weight_made) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
-        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, analysis });
+        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, analysis, experiment });
     }
 }
 
@@ -258,7 +259,7 @@ fn propose(
     Proposal {
         replicas: wishes.map_or(BTreeMap::new(), |wishes| wishes.replicas.clone()),
         delete,
-        split: routing.split(weight),
+        split: routing.split(weight, experiments::weights(scene, &draft.status)),
         services: services::wanted(scene, &draft.status),
     }
 }

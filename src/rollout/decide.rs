@@ -11,7 +11,7 @@ use super::conditions::{self, Facts};
 use super::draft::Draft;
 use super::scene::Scene;
 use super::traffic::Routing;
-use super::{World, analysis_runs, duration, events, pauses, references, revision, status};
+use super::{World, analysis_runs, duration, events, experiments, pauses, references, revision, status};
 
 /// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
 const INVALID_RETRY_SECONDS: i64 = 20;
@@ -123,6 +123,7 @@ fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
     draft.status.canary.current_step_analysis_run_status = None;
     draft.status.canary.current_background_analysis_run_status = None;
     draft.status.canary.step_plugin_statuses.clear();
+    draft.status.canary.current_experiment.clear();
     draft.status.current_step_index = scene.end().map(|_| 0);
     let skip = if scene.is_promoted(&draft.status) {
         Some("Rollback to stable")
@@ -177,7 +178,7 @@ fn retry(draft: &mut Draft<'_>) {
 
 /// Why the update must end although no user has said so.
 fn cause_to_abort(scene: &Scene<'_>, draft: &Draft<'_>) -> Option<String> {
-    let failed = analysis_runs::verdict(scene, &draft.status);
+    let failed = analysis_runs::verdict(scene, &draft.status).or_else(|| experiments::verdict(scene, &draft.status));
     failed.or_else(|| {
         let late = scene.rollout.spec.progress_deadline_abort
             && !conditions::made_progress(scene.observed, &draft.status)

@@ -7,6 +7,7 @@ pub mod decide;
 mod draft;
 mod duration;
 mod events;
+mod experiments;
 pub mod guard;
 mod pauses;
 mod references;

@@ -11,6 +11,8 @@ use super::draft::{Draft, after};
 pub(super) const STEP: &str = "CanaryPauseStep";
 /// The pause after an analysis that ended without a verdict.
 pub(super) const INCONCLUSIVE: &str = "InconclusiveAnalysisRun";
+/// The pause after an experiment that ended without a verdict.
+pub(super) const INCONCLUSIVE_EXPERIMENT: &str = "InconclusiveExperiment";
 
 /// The pause for this reason.
 pub(super) fn find<'a>(status: &'a RolloutStatus, reason: &str) -> Option<&'a PauseCondition> {

@@ -1,5 +1,7 @@
 //! The weight of the canary: what it should be, and what the routers were seen to make.
 
+use std::collections::BTreeMap;
+
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::{TrafficWeights, WeightDestination};
 use crate::traffic::{Applied, Context, ObservedSplit, Router, Split};
@@ -7,7 +9,7 @@ use crate::traffic::{Applied, Context, ObservedSplit, Router, Split};
 use super::draft::Draft;
 use super::guard::Traffic;
 use super::scene::Scene;
-use super::{events, replicas};
+use super::{events, experiments, replicas};
 
 /// Seconds after which a route that was not taken up yet is looked at again.
 const VERIFY_SECONDS: i64 = 10;
@@ -35,8 +37,9 @@ impl<'a> Routing<'a> {
         )
     }
 
-    pub fn split(&self, weight: i32) -> Option<Split> {
-        (!self.routers.is_empty()).then(|| Split::new(weight, self.total))
+    /// The split of this weight for the canary, and of others for the Services of an experiment.
+    pub fn split(&self, weight: i32, additional: BTreeMap<String, i32>) -> Option<Split> {
+        (!self.routers.is_empty()).then(|| Split { additional, ..Split::new(weight, self.total) })
     }
 }
 
@@ -99,12 +102,13 @@ pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<
     }
     let weight = splits.iter().flatten().map(|split| split.canary).max();
     if let Some(weight) = weight.filter(|_| !broken) {
-        record(scene, draft, weight, routing.total);
+        record(scene, draft, routing, weight);
     }
     verify(draft, routing, edited);
 }
 
-fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
+fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, weight: i32) {
+    let total = routing.total;
     let hash = |set: Option<&super::world::ReplicaSet>| set.map_or(String::new(), |set| set.hash().to_owned());
     let destination = |weight, service: &str, pod_template_hash| WeightDestination {
         weight,
@@ -113,14 +117,18 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, weight: i32, total: i32) {
     };
     let previous = draft.status.canary.weights.take();
     let canary = destination(weight, scene.canary.canary_service(), scene.revisions.hash.clone());
-    let stable = destination(total - weight, scene.canary.stable_service(), hash(scene.revisions.stable));
+    // Of an experiment's Services what is observed, so that its pods stay until routes have let go of them.
+    let additional = experiments::observed_weights(scene.world, &routing.traffic);
+    let others: i32 = additional.iter().map(|to| to.weight).sum();
+    let stable =
+        destination((total - weight - others).max(0), scene.canary.stable_service(), hash(scene.revisions.stable));
     let from = previous.as_ref().map(|weights| weights.canary.weight);
     if from != Some(weight) {
         draft.event(events::weight_updated(from, weight));
         draft.because(format!("weight {weight}/{total}"));
     }
     let verified = previous.and_then(|weights| weights.verified).map(|verified| verified && from == Some(weight));
-    draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional: Vec::new(), verified });
+    draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional, verified });
 }
 
 /// Records whether the data plane follows. What was just written is read back by the next decision.

@@ -44,7 +44,6 @@ pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
     }
     for (index, step) in canary.steps.iter().enumerate() {
         for (field, set) in [
-            ("experiment", step.experiment.is_some()),
             ("setHeaderRoute", step.set_header_route.is_some()),
             ("setMirrorRoute", step.set_mirror_route.is_some()),
             ("plugin", step.plugin.is_some()),

@@ -14,8 +14,10 @@
 //!    ceiling would leave the canary no pods: `maxSurge` plays no role there, as in Argo Rollouts.
 //! 4. After an abort the weight of the canary only falls, on every route.
 //! 5. Weights sum to their total: the weight of stable is what is left.
+//!    An experiment's Services get their weights only while all of their pods are available, and none after an abort.
 //! 6. Whatever is not admitted is in [`Admitted::holds`].
 
+mod experiments;
 mod shift;
 mod sizes;
 mod traffic;
