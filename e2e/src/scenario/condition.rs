@@ -13,7 +13,9 @@
 //! | `rN wants M pods` | its `spec.replicas` |
 //! | `rN is gone` | it was deleted |
 //! | `service NAME selects rN` | |
-//! | `there are N replicasets`, `there are N analysisruns` | of all |
+//! | `there are N replicasets`, `there are N analysisruns`, `there are N experiments` | of all |
+//! | `experiment NAME is PHASE` | NAME as traces have it |
+//! | `template NAME has M pods`, `template NAME wants M pods` | the newest ReplicaSet of an Experiment's template |
 //! | `step analysis is PHASE`, `background analysis is PHASE` | as the Rollout's status says |
 //! | `event REASON` | such an event was there since the last step that did something |
 //!
@@ -43,6 +45,8 @@ enum Term {
     Service { name: String, revision: usize },
     Count { kind: Kind, count: usize },
     Analysis { field: &'static str, phase: String },
+    Experiment { name: String, phase: String },
+    Template { name: String, count: i64, there: bool },
     Event(String),
 }
 
@@ -102,24 +106,28 @@ impl Term {
                 let kind = match words.word("what there are")? {
                     "replicasets" => Kind::ReplicaSet,
                     "analysisruns" => Kind::AnalysisRun,
+                    "experiments" => Kind::Experiment,
                     other => bail!("{other:?} cannot be counted"),
                 };
                 Self::Count { kind, count }
             }
             "event" => Self::Event(text(words)?),
+            "experiment" => {
+                let name = text(words)?;
+                words.expect("is")?;
+                Self::Experiment { name, phase: text(words)? }
+            }
+            "template" => {
+                let name = text(words)?;
+                let (count, there) = pods(words)?;
+                Self::Template { name, count, there }
+            }
             name if revision(name).is_ok() => {
                 let revision = revision(name)?;
                 if words.take("is gone") {
                     return Ok(Self::Gone { revision });
                 }
-                let there = words.take("has");
-                if !there {
-                    words.expect("wants")?;
-                }
-                let count = words.number()?;
-                if !words.take("pod") {
-                    words.expect("pods")?;
-                }
+                let (count, there) = pods(words)?;
                 Self::Pods { revision, count, there }
             }
             name if name.starts_with(|first: char| first.is_ascii_uppercase()) => {
@@ -161,12 +169,15 @@ impl Term {
                 let annotations = &state.object(Kind::Ingress, name)["metadata"]["annotations"];
                 annotations["nginx.ingress.kubernetes.io/canary-weight"].as_str() == Some(weight.to_string().as_str())
             }
-            Self::Pods { revision, count, there } => state.replica_set(*revision).is_some_and(|set| {
-                let number = |field: &Value| field.as_i64().unwrap_or(0) == *count;
-                let status = &set["status"];
-                let reached = ["replicas", "availableReplicas"].iter().all(|field| number(&status[*field]));
-                number(&set["spec"]["replicas"]) && (!there || reached)
-            }),
+            Self::Pods { revision, count, there } => {
+                state.replica_set(*revision).is_some_and(|set| has_pods(set, *count, *there))
+            }
+            Self::Template { name, count, there } => {
+                state.template(name).is_some_and(|set| has_pods(set, *count, *there))
+            }
+            Self::Experiment { name, phase } => {
+                state.experiment(name).is_some_and(|experiment| experiment["status"]["phase"] == phase.as_str())
+            }
             Self::Gone { revision } => state.has_seen(*revision) && state.replica_set(*revision).is_none(),
             Self::Service { name, revision } => {
                 let selected =
@@ -194,6 +205,25 @@ pub fn client_phase(rollout: &Value) -> &str {
         return "Progressing";
     }
     status["phase"].as_str().unwrap_or_default()
+}
+
+/// `has 3 pods` or `wants 3 pods`: how many, and whether they are all there.
+fn pods(words: &mut Words<'_>) -> Result<(i64, bool)> {
+    let there = words.take("has");
+    if !there {
+        words.expect("wants")?;
+    }
+    let count = words.number()?;
+    if !words.take("pod") {
+        words.expect("pods")?;
+    }
+    Ok((count, there))
+}
+
+fn has_pods(set: &Value, count: i64, there: bool) -> bool {
+    let number = |field: &Value| field.as_i64().unwrap_or(0) == count;
+    let reached = ["replicas", "availableReplicas"].iter().all(|field| number(&set["status"][*field]));
+    number(&set["spec"]["replicas"]) && (!there || reached)
 }
 
 fn text(words: &mut Words<'_>) -> Result<String> {
