@@ -78,10 +78,10 @@ pub fn arguments_of_rollout(args: &[RolloutAnalysisArg], source: Source<'_>) -> 
     rollout_arguments(args, &Lookup { source, missing: Missing::Refused })
 }
 
-/// [`validate_reference`] for an analysis of a canary strategy.
+/// [`validate_reference`] for an analysis of a strategy.
 pub fn validate_placed(placed: Placed<'_>, path: &FieldPath, source: Source<'_>) -> Vec<FieldError> {
     let (analysis, purpose) = match placed {
-        Placed::Step(analysis) => (analysis, Purpose::Gate),
+        Placed::Step(analysis) | Placed::Promotion(analysis) => (analysis, Purpose::Gate),
         Placed::Background(analysis) => (analysis, Purpose::Background),
     };
     validate_reference(analysis, purpose, path, source)

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
+use super::canary::Placed;
 use super::common::{Metadata, is_zero};
+use super::field_error::FieldPath;
 use super::int_or_percent::IntOrString;
 use super::steps::RolloutAnalysis;
 
@@ -30,6 +32,29 @@ pub struct BlueGreenStrategy {
     pub preview_metadata: Option<Metadata>,
     pub active_metadata: Option<Metadata>,
     pub abort_scale_down_delay_seconds: Option<i32>,
+}
+
+impl BlueGreenStrategy {
+    /// Whether something stands between a complete preview and its promotion: a time, or a person.
+    pub fn pauses(&self) -> bool {
+        self.auto_promotion_enabled == Some(false) || self.auto_promotion_seconds > 0
+    }
+
+    /// Seconds after which a pause ends by itself; none if only a person ends it.
+    pub fn pause_seconds(&self) -> Option<i32> {
+        (self.auto_promotion_enabled != Some(false)).then_some(self.auto_promotion_seconds)
+    }
+
+    /// Every analysis of the strategy with its path.
+    pub fn analyses(&self) -> impl Iterator<Item = (FieldPath, Placed<'_>)> {
+        let at = FieldPath::new("spec.strategy.blueGreen");
+        [
+            ("prePromotionAnalysis", &self.pre_promotion_analysis),
+            ("postPromotionAnalysis", &self.post_promotion_analysis),
+        ]
+        .into_iter()
+        .filter_map(move |(field, analysis)| Some((at.child(field), Placed::Promotion(analysis.as_ref()?))))
+    }
 }
 
 /// Keeps pods of the new version off the nodes of the stable one: one of the fields.

@@ -77,6 +77,8 @@ pub struct ReplicaProgressThreshold {
 pub enum Placed<'a> {
     Step(&'a RolloutAnalysis),
     Background(&'a RolloutAnalysis),
+    /// Before or after a blue-green promotion.
+    Promotion(&'a RolloutAnalysis),
 }
 
 impl CanaryStrategy {

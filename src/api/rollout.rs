@@ -1,5 +1,7 @@
 //! The Rollout.
 
+use std::collections::BTreeSet;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,31 @@ pub struct AnalysisHistory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RollbackWindow {
     pub revisions: Option<i32>,
+}
+
+impl Strategy {
+    /// The names of all Services that it mentions.
+    pub fn services(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        if let Some(blue_green) = &self.blue_green {
+            names.extend([blue_green.active_service.as_str(), &blue_green.preview_service]);
+        }
+        if let Some(canary) = &self.canary {
+            names.extend([canary.stable_service.as_str(), &canary.canary_service]);
+            if let Some(ping_pong) = &canary.ping_pong {
+                names.extend([ping_pong.ping_service.as_str(), &ping_pong.pong_service]);
+            }
+            if let Some(routing) = &canary.traffic_routing {
+                if let Some(nginx) = &routing.nginx {
+                    names.extend([nginx.stable_service.as_str(), &nginx.canary_service]);
+                }
+                names.extend(routing.alb.iter().map(|alb| alb.root_service.as_str()));
+                names.extend(routing.smi.iter().map(|smi| smi.root_service.as_str()));
+            }
+        }
+        names.remove("");
+        names
+    }
 }
 
 impl RolloutSpec {

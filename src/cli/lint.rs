@@ -8,7 +8,8 @@ use super::manifest::{self, Object};
 use crate::analysis::spec::{self, Purpose, Source};
 use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisTemplateSpec;
-use crate::api::canary::Placed;
+use crate::api::blue_green::BlueGreenStrategy;
+use crate::api::canary::{CanaryStrategy, Placed};
 use crate::api::field_error::FieldPath;
 use crate::api::names::GROUP;
 use crate::api::steps::{RolloutAnalysis, TemplateRef};
@@ -90,9 +91,11 @@ fn check_rollout(object: &Object, report: &mut Report) {
 
 /// The analyses of a Rollout whose templates are among the objects.
 fn check_analyses(object: &Object, rollout: &Rollout, report: &mut Report) {
-    let canary = rollout.spec.strategy.canary.iter();
-    for (path, placed) in canary.flat_map(|canary| canary.analyses()) {
-        let (Placed::Step(analysis) | Placed::Background(analysis)) = placed;
+    let strategy = &rollout.spec.strategy;
+    let canary = strategy.canary.iter().flat_map(CanaryStrategy::analyses);
+    let blue_green = strategy.blue_green.iter().flat_map(BlueGreenStrategy::analyses);
+    for (path, placed) in canary.chain(blue_green) {
+        let (Placed::Step(analysis) | Placed::Background(analysis) | Placed::Promotion(analysis)) = placed;
         let absent = analysis.templates.iter().find(|reference| !report.has(reference));
         if let Some(absent) = absent {
             report.warnings.push(format!(

@@ -21,7 +21,7 @@ use crate::plan::Event;
 use super::api::{Api, CallError, PatchKind};
 use super::telemetry::Telemetry;
 
-const EVENT: Resource = Resource { group: "", version: "v1", kind: "Event", plural: "events" };
+pub(super) const EVENT: Resource = Resource { group: "", version: "v1", kind: "Event", plural: "events" };
 
 /// Events that may wait to be written: twenty for each of 500 Rollouts that change at once.
 const QUEUE: usize = 10_000;

@@ -26,6 +26,8 @@ pub struct Index {
     children: BTreeMap<String, BTreeSet<ObjectRef>>,
     /// ReplicaSets without a controlling owner.
     orphans: BTreeSet<ObjectRef>,
+    /// From a Rollout to the Services that are marked as managed by it.
+    managed: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// From an object to those that refer to it.
     referrers: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// From a kind of routes to the Rollouts that select some of it by labels.
@@ -197,6 +199,11 @@ impl Index {
             .filter(|replica_set| !selector.selects_all() && selector.matches(&replica_set.labels))
     }
 
+    /// The Services that are marked as managed by a Rollout, whether it names them or not.
+    pub fn managed(&self, rollout: &ObjectRef) -> impl Iterator<Item = Observed<Service>> {
+        self.managed.get(rollout).into_iter().flatten().filter_map(|service| self.service(service))
+    }
+
     pub fn service(&self, reference: &ObjectRef) -> Option<Observed<Service>> {
         let entry = self.objects.get(reference)?;
         match &entry.object {
@@ -274,6 +281,9 @@ impl Index {
                 }
             }
         }
+        if let Some(rollout) = manager(reference, &entry.object) {
+            self.managed.entry(rollout).or_default().insert(reference.clone());
+        }
         if matches!(&entry.object, Object::AnalysisRun(run) if measures_by_job(run)) {
             self.want(resource::JOB, effects);
         }
@@ -305,6 +315,15 @@ impl Index {
             effects.concerned.insert(owner.clone());
         }
         self.orphans.remove(reference);
+        if let Some(rollout) = manager(reference, &entry.object) {
+            if let Some(services) = self.managed.get_mut(&rollout) {
+                services.remove(reference);
+                if services.is_empty() {
+                    self.managed.remove(&rollout);
+                }
+            }
+            effects.concerned.insert(rollout);
+        }
         if let Some(references) = &entry.references {
             for object in &references.objects {
                 remove_from(&mut self.referrers, object, reference);
@@ -327,6 +346,7 @@ impl Index {
         {
             self.concern_adopters(reference, replica_set, effects);
         }
+        effects.concerned.extend(manager(reference, &entry.object));
         if is_route(reference.resource) {
             effects.concerned.extend(self.selecting.get(&reference.resource).into_iter().flatten().cloned());
         }
@@ -394,6 +414,13 @@ pub fn newer(one: &str, other: &str) -> bool {
         (Ok(one), Ok(other)) => one > other,
         _ => one != other,
     }
+}
+
+/// The Rollout that a Service is marked as managed by.
+fn manager(service: &ObjectRef, object: &Object) -> Option<ObjectRef> {
+    let Object::Service(object) = object else { return None };
+    let name = object.annotations.get(names::MANAGED_BY).filter(|name| !name.is_empty())?;
+    Some(ObjectRef::new(resource::ROLLOUT, &service.namespace, name))
 }
 
 /// The selector of a Rollout; none when it has none or it cannot be understood.

@@ -24,8 +24,13 @@ impl References {
     /// What a Rollout names itself; what its templates name is found through them.
     pub fn of_rollout(rollout: &Rollout) -> Self {
         let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
-        let mut objects: BTreeSet<ObjectRef> =
-            services(rollout).into_iter().map(|name| ObjectRef::new(resource::SERVICE, namespace, name)).collect();
+        let mut objects: BTreeSet<ObjectRef> = rollout
+            .spec
+            .strategy
+            .services()
+            .into_iter()
+            .map(|name| ObjectRef::new(resource::SERVICE, namespace, name))
+            .collect();
         objects.extend(templates(rollout).iter().map(|reference| template(namespace, reference)));
         let mut selected = Vec::new();
         let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
@@ -93,29 +98,6 @@ pub fn template(namespace: &str, reference: &TemplateRef) -> ObjectRef {
     } else {
         ObjectRef::new(resource::ANALYSIS_TEMPLATE, namespace, &reference.template_name)
     }
-}
-
-/// The names of all Services that the strategy mentions.
-fn services(rollout: &Rollout) -> BTreeSet<&str> {
-    let mut names = BTreeSet::new();
-    if let Some(blue_green) = &rollout.spec.strategy.blue_green {
-        names.extend([blue_green.active_service.as_str(), &blue_green.preview_service]);
-    }
-    if let Some(canary) = &rollout.spec.strategy.canary {
-        names.extend([canary.stable_service.as_str(), &canary.canary_service]);
-        if let Some(ping_pong) = &canary.ping_pong {
-            names.extend([ping_pong.ping_service.as_str(), &ping_pong.pong_service]);
-        }
-        if let Some(routing) = &canary.traffic_routing {
-            if let Some(nginx) = &routing.nginx {
-                names.extend([nginx.stable_service.as_str(), &nginx.canary_service]);
-            }
-            names.extend(routing.alb.iter().map(|alb| alb.root_service.as_str()));
-            names.extend(routing.smi.iter().map(|smi| smi.root_service.as_str()));
-        }
-    }
-    names.remove("");
-    names
 }
 
 /// The templates that the strategy names.

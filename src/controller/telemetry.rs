@@ -21,7 +21,11 @@ use crate::api::rollout_status::DurationStatus;
 use crate::traffic;
 
 use super::envelope::Object;
+use super::events::EVENT;
 use super::index::{Entry, Index};
+
+/// The `name` of requests that are not counted by object.
+const NO_NAME: &str = "N/A";
 
 /// How long the series of an object outlive it, so that its last values are scraped: two usual scrape intervals and a bit.
 const AFTERLIFE: Duration = Duration::from_secs(65);
@@ -57,10 +61,10 @@ struct Reconcile {
 
 #[derive(Default)]
 struct Counts {
-    /// By object; by verb and answer.
-    requests: BTreeMap<ObjectRef, BTreeMap<(&'static str, u16), u64>>,
+    /// By object; by verb and answer. Few for each object, so lists: a map takes half a kilobyte for its first entry.
+    requests: BTreeMap<ObjectRef, Vec<((&'static str, u16), u64)>>,
     /// By object; by type and reason.
-    events: BTreeMap<ObjectRef, BTreeMap<(&'static str, String), u64>>,
+    events: BTreeMap<ObjectRef, Vec<((&'static str, Box<str>), u64)>>,
     /// Objects that are gone, and when their series go.
     gone: VecDeque<(Instant, ObjectRef)>,
 }
@@ -138,11 +142,14 @@ impl Telemetry {
     pub fn called(&self, object: &ObjectRef, verb: &'static str, code: u16, took: Duration) {
         self.calls.with_label_values(&[verb]).observe(took.as_secs_f64());
         let mut counts = self.counts();
-        match counts.requests.get_mut(object) {
-            Some(calls) => *calls.entry((verb, code)).or_default() += 1,
-            None => {
-                counts.requests.insert(object.clone(), BTreeMap::from([((verb, code), 1)]));
-            }
+        if object.resource == EVENT {
+            // Each Event has a name of its own, and nobody sees it go: by name they would be counted for ever.
+            let events = ObjectRef::new(EVENT, object.namespace.clone(), NO_NAME);
+            count(counts.requests.entry(events).or_default(), (verb, code));
+        } else if let Some(calls) = counts.requests.get_mut(object) {
+            count(calls, (verb, code));
+        } else {
+            counts.requests.insert(object.clone(), vec![((verb, code), 1)]);
         }
     }
 
@@ -150,7 +157,7 @@ impl Telemetry {
     pub fn emitted(&self, object: &ObjectRef, warning: bool, reason: &str) {
         let type_ = if warning { "Warning" } else { "Normal" };
         let mut counts = self.counts();
-        *counts.events.entry(object.clone()).or_default().entry((type_, reason.to_owned())).or_default() += 1;
+        count(counts.events.entry(object.clone()).or_default(), (type_, reason.into()));
     }
 
     pub fn watch_failed(&self, resource: Resource) {
@@ -226,6 +233,14 @@ impl Telemetry {
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One more of `what`.
+fn count<T: PartialEq>(counts: &mut Vec<(T, u64)>, what: T) {
+    match counts.iter_mut().find(|(counted, _)| *counted == what) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((what, 1)),
     }
 }
 
@@ -474,6 +489,10 @@ mod tests {
         telemetry.decided(&web, Duration::from_millis(20), true);
         telemetry.called(&web, "Patch", 200, Duration::from_millis(5));
         telemetry.emitted(&web, false, "RolloutPaused");
+        for number in 0..3 {
+            let event = ObjectRef::new(EVENT, "shop", format!("web.{number}"));
+            telemetry.called(&event, "Create", 201, Duration::from_millis(5));
+        }
 
         let text = telemetry.text(&index, &[("rollout", 2)]);
         for line in [
@@ -484,6 +503,7 @@ mod tests {
             r#"rollout_reconcile_error{name="web",namespace="shop"} 1"#,
             r#"rollout_events_total{name="web",namespace="shop",reason="RolloutPaused",type="Normal"} 1"#,
             r#"controller_clientset_k8s_request_total{kind="rollouts",name="web",namespace="shop",status_code="200",verb="Patch"} 1"#,
+            r#"controller_clientset_k8s_request_total{kind="events",name="N/A",namespace="shop",status_code="201",verb="Create"} 3"#,
             r#"tidegate_queue_depth{queue="rollout"} 2"#,
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

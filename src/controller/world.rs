@@ -63,6 +63,7 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
             world.routes.extend(routes.map(|(object, route)| (object.clone(), route)));
         }
     }
+    world.services.extend(index.managed(reference).map(|service| (service.object.name.clone(), service)));
     let uid = entry.uid.as_str();
     for child in index.controlled(uid, resource::REPLICA_SET) {
         if let Object::ReplicaSet(replica_set) = &child.object {

@@ -65,16 +65,17 @@ pub(super) fn remove(draft: &mut Draft<'_>, status: &mut ExperimentTemplateStatu
 
 /// The ports of all containers, each once. Where there are several, each needs a name.
 fn ports(replica_set: &ReplicaSet) -> Vec<Value> {
-    let mut ports: Vec<(i64, String, Option<&str>)> = Vec::new();
-    for port in replica_set.template.containers().flat_map(|container| container.ports()) {
-        let known =
-            ports.iter().any(|(number, protocol, _)| *number == port.container_port && protocol == port.protocol);
-        if !known {
-            ports.push((port.container_port, port.protocol.to_owned(), port.name));
+    let mut ports: Vec<(i64, String, Option<String>)> = Vec::new();
+    for container in replica_set.template.containers() {
+        for port in container.ports() {
+            let protocol = port.protocol.to_owned();
+            if !ports.iter().any(|(number, known, _)| *number == port.container_port && *known == protocol) {
+                ports.push((port.container_port, protocol, port.name.map(str::to_owned)));
+            }
         }
     }
     let several = ports.len() > 1;
-    let port = |(number, protocol, name): (i64, String, Option<&str>)| {
+    let port = |(number, protocol, name): (i64, String, Option<String>)| {
         let mut port = json!({ "port": number, "targetPort": number, "protocol": protocol });
         match name {
             Some(name) => port["name"] = name.into(),

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::analysis::spec::{self, Source};
 use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisRunSpec};
+use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::names::{self, INSTANCE_ID, POD_TEMPLATE_HASH, REVISION, ROLLOUT_TYPE, STEP_INDEX};
 use crate::api::resource::ANALYSIS_RUN;
 use crate::api::rollout::RolloutStatus;
@@ -17,14 +18,19 @@ use crate::plan::{Action, Basis, FailedAction};
 
 use super::draft::Draft;
 use super::scene::Scene;
-use super::{events, pauses, replicas};
+use super::{blue_green, events, pauses, replicas};
 
 /// What a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Step(usize),
     Background,
+    PrePromotion,
+    PostPromotion,
 }
+
+/// One of each kind.
+const ROLES: [Role; 4] = [Role::Step(0), Role::Background, Role::PrePromotion, Role::PostPromotion];
 
 impl Role {
     /// As the label `rollout-type` and events have it.
@@ -32,6 +38,8 @@ impl Role {
         match self {
             Self::Step(_) => "Step",
             Self::Background => "Background",
+            Self::PrePromotion => "PrePromotion",
+            Self::PostPromotion => "PostPromotion",
         }
     }
 
@@ -39,6 +47,8 @@ impl Role {
         match self {
             Self::Step(_) => status.canary.current_step_analysis_run_status.as_ref(),
             Self::Background => status.canary.current_background_analysis_run_status.as_ref(),
+            Self::PrePromotion => status.blue_green.pre_promotion_analysis_run_status.as_ref(),
+            Self::PostPromotion => status.blue_green.post_promotion_analysis_run_status.as_ref(),
         }
     }
 
@@ -46,6 +56,8 @@ impl Role {
         match self {
             Self::Step(_) => status.canary.current_step_analysis_run_status = reference,
             Self::Background => status.canary.current_background_analysis_run_status = reference,
+            Self::PrePromotion => status.blue_green.pre_promotion_analysis_run_status = reference,
+            Self::PostPromotion => status.blue_green.post_promotion_analysis_run_status = reference,
         }
     }
 
@@ -53,6 +65,8 @@ impl Role {
         match self {
             Self::Step(index) => index.to_string(),
             Self::Background => String::new(),
+            Self::PrePromotion => "pre".to_owned(),
+            Self::PostPromotion => "post".to_owned(),
         }
     }
 }
@@ -63,6 +77,9 @@ fn roles<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Vec<(Role, &'a Rollou
     if !updating || status.promote_full || scene.is_rollback_within_window() {
         return Vec::new();
     }
+    if let Some(strategy) = scene.blue_green {
+        return promotion_role(scene, strategy, status).into_iter().collect();
+    }
     let index = replicas::current_step(scene.canary, status);
     let step = index.and_then(|index| Some((Role::Step(index), scene.canary.steps[index].analysis.as_ref()?)));
     let background = scene.canary.analysis.as_ref().filter(|background| {
@@ -72,13 +89,31 @@ fn roles<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Vec<(Role, &'a Rollou
     step.into_iter().chain(background.map(|background| (Role::Background, &background.analysis))).collect()
 }
 
+/// What is analysed of a blue-green update: before users get the new version, and after. A run begins once that version is
+/// complete, and goes on whatever becomes of its pods.
+fn promotion_role<'a>(
+    scene: &Scene<'a>,
+    strategy: &'a BlueGreenStrategy,
+    status: &RolloutStatus,
+) -> Option<(Role, &'a RolloutAnalysis)> {
+    if blue_green::fast_rollback(scene).is_some() {
+        return None;
+    }
+    let (role, analysis, ready) = match blue_green::is_active(scene) {
+        true => (Role::PostPromotion, &strategy.post_promotion_analysis, blue_green::is_saturated(scene)),
+        false => (Role::PrePromotion, &strategy.pre_promotion_analysis, blue_green::is_ready(scene, strategy, status)),
+    };
+    let begun = role.reference(status).is_some();
+    Some((role, analysis.as_ref().filter(|_| begun || ready)?))
+}
+
 /// The run that the status names for a role. A step's run counts for that step only: a user may have skipped it.
 fn current<'a>(scene: &Scene<'a>, status: &RolloutStatus, role: Role) -> Option<&'a AnalysisRun> {
     let name = &role.reference(status)?.name;
     let run = scene.world.analysis_runs.iter().find(|run| run.metadata.name.as_ref() == Some(name))?;
     let fits = match role {
         Role::Step(index) => label(run, STEP_INDEX).is_none_or(|label| label == index.to_string()),
-        Role::Background => true,
+        Role::Background | Role::PrePromotion | Role::PostPromotion => true,
     };
     fits.then_some(run.as_ref())
 }
@@ -90,6 +125,8 @@ pub(super) fn verdict(scene: &Scene<'_>, status: &RolloutStatus) -> Option<Strin
         let kind = match role {
             Role::Step(_) => "Step-based",
             Role::Background => "Background",
+            Role::PrePromotion => "Blue/green pre-promotion",
+            Role::PostPromotion => "Blue/green post-promotion",
         };
         matches!(run.phase, AnalysisPhase::Failed | AnalysisPhase::Error)
             .then(|| format!("{kind} analysis phase error/failed: {}", run.message))
@@ -102,6 +139,7 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
     let mut successful = false;
     let mut kept = BTreeSet::new();
     let wanted = roles(scene, &draft.status);
+    // What was found of a blue-green update is told until the next one begins.
     for unwanted in [Role::Step(0), Role::Background] {
         if !wanted.iter().any(|(role, _)| role.label() == unwanted.label()) {
             unwanted.set_reference(&mut draft.status, None);
@@ -115,7 +153,7 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
         }
         let paused = match role {
             Role::Step(_) => !draft.status.pause_conditions.is_empty(),
-            Role::Background => pauses::find(&draft.status, pauses::INCONCLUSIVE).is_some(),
+            _ => pauses::find(&draft.status, pauses::INCONCLUSIVE).is_some(),
         };
         let inconclusive = run.is_some_and(|run| phase(run) == AnalysisPhase::Inconclusive);
         let resumed = inconclusive && draft.status.controller_pause && draft.status.pause_conditions.is_empty();
@@ -128,6 +166,7 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
         }
     }
     end_others(scene, draft, &kept);
+    kept.extend(ROLES.into_iter().filter_map(|role| Some(role.reference(&draft.status)?.name.clone())));
     forget(scene, draft, &kept);
     successful
 }
@@ -135,7 +174,7 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
 /// Ends every run: nothing is being judged any more. `aborting` tells that this decision is the one that aborts.
 pub(super) fn end_all(scene: &Scene<'_>, draft: &mut Draft<'_>, aborting: bool) {
     let mut kept = BTreeSet::new();
-    for role in [Role::Step(0), Role::Background] {
+    for role in ROLES {
         let Some(named) = role.reference(&draft.status).map(|reference| reference.name.clone()) else { continue };
         let run = scene.world.analysis_runs.iter().find(|run| run.metadata.name.as_ref() == Some(&named));
         if let Some(run) = run {

@@ -1,35 +1,21 @@
 //! The canary strategy: what it would like the cluster to look like now, and what of it is done.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use serde_json::json;
 
 use crate::api::canary::CanaryStrategy;
-use crate::api::names::DESIRED_REPLICAS;
 use crate::api::rollout::RolloutStatus;
-use crate::plan::{Action, FailedAction};
 
-use super::conditions::{self, Facts};
+use super::conditions::Facts;
 use super::draft::Draft;
-use super::guard::{self, Admitted, Proposal};
+use super::guard::Proposal;
+use super::pass::{Reach, admit, claim, promote, scale};
 use super::replicas::{self, Basic, Counts, Limits};
 use super::scale_down::{self, Wishes};
 use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{World, analysis_runs, events, experiments, pauses, revision, services};
-
-/// How far a decision may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// All the way.
-    Forward,
-    /// Something is wrong with the spec or with what it names: only back to stable.
-    Back,
-}
+use super::{analysis_runs, experiments, pauses, revision, services};
 
 /// Sizes that the strategy wants, before the guard.
 struct Sizes {
@@ -103,65 +89,11 @@ fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
 /// Whether something of an update is left although the new version is the stable one: its pods, or traffic to them.
 pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
     let weighs = |observed: &Result<crate::traffic::ObservedSplit, _>| {
-        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0)
+        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0 || !observed.split.additional.is_empty())
     };
     scene.starts_over()
         || scene.revisions.others.iter().any(|other| other.replicas > 0)
         || routing.traffic.routers.iter().any(weighs)
-}
-
-/// Takes in orphans, makes the new ReplicaSet, and keeps its annotations and the revision up to date.
-fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size: i32, facts: &mut Facts) {
-    for action in revision::claim(scene.world, &scene.revisions) {
-        draft.because(action.to_string());
-        draft.act(action, None);
-    }
-    let number = scene.revisions.number();
-    if reach == Reach::Back {
-        draft.events.extend(facts.skip.map(events::skip_steps));
-        return;
-    }
-    if let Some(action) = revision::annotate_rollout(scene.world, &scene.revisions) {
-        draft.act(action, Some(events::updated(number)));
-    }
-    if let Some(action) = revision::update(scene.world, &scene.revisions) {
-        draft.because(action.to_string());
-        draft.act(action, None);
-    }
-    draft.events.extend(facts.skip.map(events::skip_steps));
-    let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
-    if facts.started_over && !scene.is_promoted(&draft.status) && !conditions::says_not_completed(&draft.status) {
-        draft.event(events::not_completed(number, &scene.revisions.hash));
-    }
-    if let (Some(size @ 1..), Some(name)) = (size, &facts.created) {
-        draft.event(events::scaled(name, number, 0, size));
-    }
-}
-
-/// Creates the new ReplicaSet and returns its size. It has it at once: nothing stands on its being empty first, and that
-/// saves a write for every update.
-fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts) -> i32 {
-    let mut action = revision::create(scene.world, &scene.revisions, scene.desired);
-    let name = action.object().name.clone();
-    if let Action::Create { body, .. } = &mut action {
-        body["spec"]["replicas"] = json!(size);
-        body["metadata"]["annotations"][DESIRED_REPLICAS] = json!(scene.replicas.to_string());
-    }
-    let number = scene.revisions.number();
-    draft.because(format!("create ReplicaSet {name} (revision {number}) with {size} pods"));
-    draft.act(action, Some(events::created(&name, number)));
-    facts.created = Some(name);
-    size
-}
-
-/// Tries again to create the new ReplicaSet; until that succeeds, the update does not begin.
-pub(super) fn retry_create(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts, error: &str) {
-    let action = revision::create(scene.world, &scene.revisions, scene.desired);
-    let message = format!("Failed to create new replica set \"{}\": {error}", action.object().name);
-    draft.because(message.as_str());
-    draft.event(events::create_failed(&message));
-    draft.act(action, None);
-    facts.create_error = Some(message);
 }
 
 fn sizes(scene: &Scene<'_>, draft: &mut Draft<'_>) -> Sizes {
@@ -172,13 +104,8 @@ fn sizes(scene: &Scene<'_>, draft: &mut Draft<'_>) -> Sizes {
     if scene.routes_traffic() { routed_sizes(scene, draft, limits) } else { basic_sizes(scene, &draft.status, limits) }
 }
 
-/// The stable ReplicaSet, unless it is the new one too.
-fn separate_stable<'a>(scene: &Scene<'a>) -> Option<&'a ReplicaSet> {
-    scene.revisions.stable.filter(|_| !scene.revisions.is_fully_promoted())
-}
-
 fn basic_sizes(scene: &Scene<'_>, status: &RolloutStatus, limits: Limits) -> Sizes {
-    let stable = separate_stable(scene);
+    let stable = scene.separate_stable();
     let others: Vec<Counts> = scene.revisions.others.iter().map(|other| Counts::from(*other)).collect();
     let total = replicas::max_weight(scene.canary);
     let weight = match replicas::canary_scale(scene.canary, status) {
@@ -215,7 +142,7 @@ fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Siz
     let scale = replicas::canary_scale(scene.canary, &draft.status);
     let total = replicas::max_weight(scene.canary);
     let min_pods = scene.canary.min_pods_per_replica_set;
-    let stable = separate_stable(scene);
+    let stable = scene.separate_stable();
     let mut wishes = Wishes::default();
     let size = replicas::routed_canary(scene.replicas, scale, total, min_pods);
     if let Some(stable) = stable {
@@ -224,7 +151,7 @@ fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Siz
     }
     if let Some(new) = scene.revisions.new {
         let aborted = draft.status.abort && stable.is_some();
-        if !(aborted && scale_down::aborted_canary(scene, draft, new, &mut wishes)) {
+        if !(aborted && scale_down::aborted(scene, draft, new, &mut wishes)) {
             wishes.replicas.insert(new.name.clone(), size);
             scale_down::keep(new, &mut wishes);
         }
@@ -264,61 +191,6 @@ fn propose(
     }
 }
 
-/// Asks the guard for what is safe, and says what has to wait.
-fn admit(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, proposal: Proposal) -> Admitted {
-    let decided = as_decided(scene, &draft.status);
-    let admitted = guard::admit(&decided, &scene.revisions, &routing.traffic, proposal);
-    for hold in &admitted.holds {
-        draft.wait(hold.to_string());
-    }
-    if let Some(wake) = admitted.wake() {
-        draft.wake_at(wake);
-    }
-    admitted
-}
-
-/// The World with what this decision has made of it so far: the guard is to know of an abort that has just been decided.
-fn as_decided<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Cow<'a, World> {
-    let of = |status: &RolloutStatus| (status.abort, status.promote_full, status.current_step_index);
-    if of(status) == of(scene.observed) {
-        return Cow::Borrowed(scene.world);
-    }
-    let mut world = scene.world.clone();
-    Arc::make_mut(&mut world.rollout).status = Some(status.clone());
-    Cow::Owned(world)
-}
-
-/// Scales what may be scaled: stable, new, the others.
-fn scale(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &Admitted, wishes: &Wishes) {
-    for set in scene.revisions.all() {
-        let mut annotations = wishes.annotations.get(&set.name).cloned().unwrap_or_default();
-        let Some(action) = admitted.scale(scene.world, set, annotations.clone()) else {
-            let active = set.replicas > 0 && !scene.revisions.others.iter().any(|other| other.name == set.name);
-            if active {
-                annotations.insert(DESIRED_REPLICAS.to_owned(), Some(scene.replicas.to_string()));
-            }
-            draft.annotate(set, &annotations);
-            continue;
-        };
-        let Action::Scale { from, to, .. } = action else { continue };
-        if from == to {
-            draft.act(action, None);
-            continue;
-        }
-        draft.because(format!("scale {} from {from} to {to}", set.name));
-        if let Some(failure) = draft.failure(action.object(), FailedAction::Scale) {
-            draft.event(events::update_failed(&set.name, &failure.error));
-            draft.wait(format!("{} cannot be scaled: {}", set.name, failure.error));
-        }
-        draft.act(action, Some(events::scaled(&set.name, number(scene, set), from, to)));
-    }
-}
-
-/// The revision of a ReplicaSet; of the new one that which it gets in this pass.
-fn number(scene: &Scene<'_>, set: &ReplicaSet) -> i64 {
-    if scene.revisions.new.is_some_and(|new| new.name == set.name) { scene.revisions.number() } else { set.revision() }
-}
-
 /// Why the new version becomes the stable one now, if it does.
 fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Option<String> {
     if scene.is_promoted(status) {
@@ -344,16 +216,4 @@ fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Op
     // What was written is read back before the old pods lose their protection.
     let last_step_made = count == 0 || weight_made;
     (scene.at_end(status) && last_step_made).then(|| format!("Completed all {count} canary steps"))
-}
-
-fn promote(scene: &Scene<'_>, draft: &mut Draft<'_>, reason: String) {
-    let hash = scene.revisions.hash.clone();
-    draft.event(events::completed(scene.revisions.number(), &hash, &reason));
-    draft.because(format!("{hash} becomes stable ({reason})"));
-    pauses::clear(&mut draft.status);
-    draft.status.abort = false;
-    draft.status.promote_full = false;
-    draft.status.current_step_index = scene.end();
-    draft.status.stable_rs = hash;
-    draft.wake_now();
 }

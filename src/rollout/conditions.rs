@@ -1,13 +1,15 @@
 //! The conditions of a Rollout. Their order is part of the contract: a condition that changes moves to the end, and the
 //! phase is taken from the first that matches.
 
+use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::common::{Condition, time};
 use crate::api::rollout::RolloutStatus;
+use crate::api::rollout_status::BlueGreenStatus;
 use crate::api::steps::CanaryStep;
 
 use super::draft::{Draft, after};
-use super::events;
 use super::scene::Scene;
+use super::{blue_green, events};
 
 const AVAILABLE: &str = "Available";
 const COMPLETED: &str = "Completed";
@@ -138,10 +140,18 @@ fn is_healthy(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
     let at_end = steps == 0 || status.current_step_index.is_none_or(|index| index as usize == steps);
     status.updated_replicas == replicas
         && status.available_replicas == replicas
-        && status.replicas == replicas
+        && (scene.blue_green.is_some() || status.replicas == replicas)
         && at_end
+        && scene
+            .blue_green
+            .is_none_or(|strategy| leads_to_current(strategy, &status.blue_green, &status.current_pod_hash))
         && is_stable(status)
         && scene.observed.observed_generation == scene.generation()
+}
+
+/// Whether the Services of blue-green select the current version. Old pods may stay beside it.
+fn leads_to_current(strategy: &BlueGreenStrategy, selected: &BlueGreenStatus, current: &str) -> bool {
+    selected.active_selector == current && (strategy.preview_service.is_empty() || selected.preview_selector == current)
 }
 
 fn is_stable(status: &RolloutStatus) -> bool {
@@ -207,6 +217,7 @@ pub(super) fn made_progress(old: &RolloutStatus, new: &RolloutStatus) -> bool {
         || new.stable_rs != old.stable_rs
         || index_moved
         || new.current_step_hash != old.current_step_hash
+        || new.blue_green != old.blue_green
 }
 
 /// Whether the progress deadline has passed without progress. The status must have its new counts already.
@@ -234,7 +245,13 @@ fn deadline_applies(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
     let waits = |step: &CanaryStep| step.pause.is_some() || step.analysis.is_some() || step.experiment.is_some();
     let paused = !status.pause_conditions.is_empty() || scene.rollout.spec.paused;
     let delayed = scene.revisions.others.iter().any(|other| super::scale_down::deadline(other).is_some());
-    !paused && !status.abort && !delayed && !scene.step(status).is_some_and(waits) && !is_healthy(scene, status)
+    let analysing = blue_green::is_analysing(status);
+    !paused
+        && !analysing
+        && !status.abort
+        && !delayed
+        && !scene.step(status).is_some_and(waits)
+        && !is_healthy(scene, status)
 }
 
 fn wake_for_deadline(scene: &Scene<'_>, draft: &mut Draft<'_>) {

@@ -3,15 +3,19 @@
 use crate::api::common::time;
 use crate::api::resource::REPLICA_SET;
 use crate::api::rollout::RolloutStatus;
+use crate::api::rollout_status::{BlueGreenStatus, CanaryStatus};
 use crate::api::validation;
 use crate::plan::{FailedAction, Plan};
 
-use super::canary::{self, Reach};
 use super::conditions::{self, Facts};
 use super::draft::Draft;
+use super::pass::{self, Reach};
 use super::scene::Scene;
 use super::traffic::Routing;
-use super::{World, analysis_runs, duration, events, experiments, pauses, references, revision, status};
+use super::{
+    World, analysis_runs, blue_green, canary, duration, events, experiments, pauses, references, revision, services,
+    status,
+};
 
 /// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
 const INVALID_RETRY_SECONDS: i64 = 20;
@@ -58,15 +62,25 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     }
     let reach = if invalid.is_none() && create_error.is_none() { Reach::Forward } else { Reach::Back };
     if let Some(error) = create_error.filter(|_| invalid.is_none()) {
-        canary::retry_create(&scene, &mut draft, &mut facts, error);
+        pass::retry_create(&scene, &mut draft, &mut facts, error);
     }
     let runs = reach == Reach::Forward || draft.status.abort || undoes && canary::is_left(&scene, &routing);
     if runs {
         let aborting = draft.status.abort && !aborted_before;
-        canary::pass(&scene, &mut draft, &routing, reach, aborting, &mut facts);
-        pauses::settle(&mut draft);
+        match scene.blue_green {
+            Some(strategy) => {
+                blue_green::pass(&scene, strategy, &mut draft, &routing, reach, aborting, &mut facts);
+                // Those of a canary that has become a blue-green.
+                experiments::end_all(&scene, &mut draft);
+            }
+            None => {
+                canary::pass(&scene, &mut draft, &routing, reach, aborting, &mut facts);
+                pauses::settle(&mut draft);
+            }
+        }
     }
     if reach == Reach::Forward {
+        services::release(&scene, &mut draft, &routing.traffic);
         duration::track(&scene, &mut draft);
     }
     if runs || facts.create_error.is_some() {
@@ -81,7 +95,7 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     draft.finish()
 }
 
-/// Without a template, a selector or a canary strategy there is nothing to judge, and validation says what is missing.
+/// Without a template, a selector or a strategy there is nothing to judge, and validation says what is missing.
 fn unreadable(mut draft: Draft<'_>) -> Plan<RolloutStatus> {
     let rollout = &*draft.world.rollout;
     let message = validation::rollout(rollout).first().map_or_else(
@@ -120,10 +134,14 @@ fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
     draft.status.aborted_at = None;
     draft.status.promote_full = false;
     draft.status.restarted_at.clone_from(&scene.rollout.spec.restart_at);
-    draft.status.canary.current_step_analysis_run_status = None;
-    draft.status.canary.current_background_analysis_run_status = None;
+    forget_runs(&mut draft.status);
     draft.status.canary.step_plugin_statuses.clear();
     draft.status.canary.current_experiment.clear();
+    draft.status.blue_green.scale_up_preview_check_point = false;
+    match scene.blue_green {
+        Some(_) => draft.status.canary = CanaryStatus::default(),
+        None => draft.status.blue_green = BlueGreenStatus::default(),
+    }
     draft.status.current_step_index = scene.end().map(|_| 0);
     let skip = if scene.is_promoted(&draft.status) {
         Some("Rollback to stable")
@@ -172,8 +190,15 @@ fn take_requests(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
 fn retry(draft: &mut Draft<'_>) {
     draft.because("retry after the abort");
     draft.status.aborted_at = None;
-    draft.status.canary.current_step_analysis_run_status = None;
-    draft.status.canary.current_background_analysis_run_status = None;
+    forget_runs(&mut draft.status);
+}
+
+/// What earlier runs found counts no more.
+fn forget_runs(status: &mut RolloutStatus) {
+    status.canary.current_step_analysis_run_status = None;
+    status.canary.current_background_analysis_run_status = None;
+    status.blue_green.pre_promotion_analysis_run_status = None;
+    status.blue_green.post_promotion_analysis_run_status = None;
 }
 
 /// Why the update must end although no user has said so.
@@ -200,15 +225,17 @@ fn abort(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts) {
 
 /// Tells that a pause has begun or ended. An abort ends pauses too, but resumes nothing.
 fn tell_pauses(observed: &RolloutStatus, draft: &mut Draft<'_>) {
-    // A user promotes by taking the conditions away: then only the mark that we had paused is left to go.
-    let promoted = observed.controller_pause && !draft.status.controller_pause;
-    let was_paused = !observed.pause_conditions.is_empty() || promoted;
+    // A user promotes by taking the conditions away: then only the mark that we had paused is left to go, and blue-green
+    // lets it go when the promotion is made.
+    let was_paused = !observed.pause_conditions.is_empty() || observed.controller_pause;
     match draft.status.pause_conditions.first() {
         Some(condition) if observed.pause_conditions.is_empty() => {
             let reason = condition.reason.clone();
             draft.event(events::paused(&reason));
         }
-        None if was_paused && draft.status.aborted_at.is_none() => draft.event(events::resumed()),
+        None if was_paused && !draft.status.controller_pause && draft.status.aborted_at.is_none() => {
+            draft.event(events::resumed());
+        }
         _ => {}
     }
 }

@@ -5,8 +5,8 @@ use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::DurationStatus;
 
 use super::draft::Draft;
-use super::pauses;
 use super::scene::Scene;
+use super::{blue_green, pauses};
 
 /// Goes on with the record. To be called when the rest of the status but phase and conditions is final.
 pub(super) fn track(scene: &Scene<'_>, draft: &mut Draft<'_>) {
@@ -54,7 +54,9 @@ fn ending(scene: &Scene<'_>, status: &RolloutStatus) -> Option<&'static str> {
     if !(complete && scene.is_promoted(status)) {
         return None;
     }
-    let steps_skipped = scene.observed.stable_rs == status.stable_rs || scene.is_rollback_within_window();
+    let steps_skipped = scene.observed.stable_rs == status.stable_rs
+        || scene.is_rollback_within_window()
+        || scene.blue_green.is_some() && blue_green::fast_rollback(scene).is_some();
     Some(match goes_back(scene) {
         true if steps_skipped => "FastRolledBack",
         true => "RolledBack",
@@ -71,7 +73,9 @@ fn goes_back(scene: &Scene<'_>) -> bool {
 /// Whether the Rollout waits for a person.
 fn is_manual_pause(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
     let endless = scene.step(status).and_then(|step| step.pause.as_ref()).is_some_and(|pause| pause.duration.is_none());
+    let waits_for_promotion = scene.blue_green.is_some_and(|strategy| strategy.pause_seconds().is_none());
     scene.rollout.spec.paused
         || pauses::find(status, pauses::INCONCLUSIVE).is_some()
         || endless && pauses::find(status, pauses::STEP).is_some()
+        || waits_for_promotion && pauses::find(status, pauses::BLUE_GREEN).is_some()
 }

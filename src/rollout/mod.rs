@@ -1,6 +1,7 @@
 //! Deciding for a Rollout. Pure.
 
 mod analysis_runs;
+mod blue_green;
 mod canary;
 mod conditions;
 pub mod decide;
@@ -9,6 +10,7 @@ mod duration;
 mod events;
 mod experiments;
 pub mod guard;
+mod pass;
 mod pauses;
 mod references;
 pub mod replicas;

@@ -9,6 +9,8 @@ use super::draft::{Draft, after};
 
 /// The pause of a `pause` step.
 pub(super) const STEP: &str = "CanaryPauseStep";
+/// The pause before the promotion of a blue-green preview.
+pub(super) const BLUE_GREEN: &str = "BlueGreenPause";
 /// The pause after an analysis that ended without a verdict.
 pub(super) const INCONCLUSIVE: &str = "InconclusiveAnalysisRun";
 /// The pause after an experiment that ended without a verdict.

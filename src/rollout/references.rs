@@ -23,17 +23,13 @@ pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<St
 }
 
 fn services(scene: &Scene<'_>) -> Option<FieldError> {
-    let at = FieldPath::new("spec.strategy.canary");
-    [("stableService", scene.canary.stable_service()), ("canaryService", scene.canary.canary_service())]
-        .into_iter()
-        .filter(|(_, name)| !name.is_empty())
-        .find_map(|(field, name)| {
-            let problem = match scene.world.services.get(name) {
-                Some(service) => unfit(scene, &service.object)?,
-                None => format!("service \"{name}\" not found"),
-            };
-            Some(FieldError::invalid(at.child(field), name, problem))
-        })
+    scene.services().find_map(|(path, name)| {
+        let problem = match scene.world.services.get(name) {
+            Some(service) => unfit(scene, &service.object)?,
+            None => format!("service \"{name}\" not found"),
+        };
+        Some(FieldError::invalid(path, name, problem))
+    })
 }
 
 fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {
@@ -54,7 +50,7 @@ fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
         latest_hash: &scene.revisions.hash,
         templates: &scene.world.templates,
     };
-    scene.canary.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
+    scene.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
 }
 
 /// An analysis of an experiment may go on for ever: the experiment's end is its own.

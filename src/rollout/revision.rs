@@ -357,7 +357,7 @@ fn anti_affinity_term(rollout: &Rollout, hash: &str) -> Option<(&'static str, Va
 }
 
 fn with_term(template: PodTemplate, (field, term): (&str, Value)) -> PodTemplate {
-    let mut template = template.into_value();
+    let mut template = template.to_value();
     // Indexing makes objects of what is missing or null; anything else was refused as an invalid template.
     let mut place = Some(&mut template);
     for key in ["spec", "affinity", "podAntiAffinity", field] {
@@ -385,7 +385,7 @@ fn refreshed_affinity(rollout: &Rollout, new: &ReplicaSet) -> Option<Value> {
     if stable.is_empty() || stable == new.hash() {
         return None;
     }
-    let mut affinity = new.template.as_value().pointer("/spec/affinity")?.clone();
+    let mut affinity = new.template.to_value().pointer("/spec/affinity")?.clone();
     let mut changed = false;
     for (field, term) in [
         ("preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm"),

@@ -13,7 +13,7 @@ use super::services;
 use super::world::ReplicaSet;
 
 /// Delay before old pods go when the user has not said.
-const DEFAULT_DELAY_SECONDS: i32 = 30;
+pub(super) const DEFAULT_DELAY_SECONDS: i32 = 30;
 
 /// The instant after which a ReplicaSet goes to zero, if it has one that can be read.
 pub(super) fn deadline(replica_set: &ReplicaSet) -> Option<Timestamp> {
@@ -28,7 +28,7 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    fn until(&mut self, replica_set: &ReplicaSet, at: Timestamp) {
+    pub(super) fn until(&mut self, replica_set: &ReplicaSet, at: Timestamp) {
         // Whole seconds, as Argo Rollouts writes and reads them.
         let at = Timestamp::from_second(at.as_second()).unwrap_or(at).to_string();
         self.annotate(replica_set, Some(at));
@@ -47,28 +47,28 @@ pub(super) fn keep(replica_set: &ReplicaSet, wishes: &mut Wishes) {
     }
 }
 
-/// How the canary of an aborted update with a router goes: it stays until stable is complete, then for the delay.
+/// How the pods of an aborted update go, with a router or behind a preview Service: they stay until stable is complete,
+/// then for the delay.
 ///
-/// Returns whether there is a delay; without one the canary has the size of its weight.
-pub(super) fn aborted_canary(
-    scene: &Scene<'_>,
-    draft: &mut Draft<'_>,
-    canary: &ReplicaSet,
-    wishes: &mut Wishes,
-) -> bool {
-    let seconds = scene.canary.abort_scale_down_delay_seconds.unwrap_or(DEFAULT_DELAY_SECONDS);
+/// Returns whether there is a delay; without one the strategy says how many stay.
+pub(super) fn aborted(scene: &Scene<'_>, draft: &mut Draft<'_>, trial: &ReplicaSet, wishes: &mut Wishes) -> bool {
+    let seconds = match scene.blue_green {
+        Some(blue_green) => blue_green.abort_scale_down_delay_seconds,
+        None => scene.canary.abort_scale_down_delay_seconds,
+    };
+    let seconds = seconds.unwrap_or(DEFAULT_DELAY_SECONDS);
     let Some(stable) = scene.revisions.stable else { return false };
     if seconds == 0 {
         return false;
     }
-    match deadline(canary) {
+    match deadline(trial) {
         Some(at) if scene.world.now >= at => {
-            wishes.replicas.insert(canary.name.clone(), 0);
+            wishes.replicas.insert(trial.name.clone(), 0);
         }
         Some(at) => draft.wake_at(at),
-        None if canary.replicas > 0 && stable.status.available >= scene.replicas => {
+        None if trial.replicas > 0 && stable.status.available >= scene.replicas => {
             let at = draft.wake_after(scene.world.now, seconds.into());
-            wishes.until(canary, at);
+            wishes.until(trial, at);
         }
         None => {}
     }
@@ -116,10 +116,9 @@ pub(super) fn others(scene: &Scene<'_>, draft: &mut Draft<'_>, unavailable: i32,
 }
 
 /// Whether something still names the ReplicaSet.
-fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_set: &ReplicaSet) -> bool {
+pub(super) fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_set: &ReplicaSet) -> bool {
     let hash = replica_set.hash();
-    let names = [scene.canary.stable_service(), scene.canary.canary_service()];
     let selects =
         |name: &str| scene.world.services.get(name).is_some_and(|service| services::selected(&service.object) == hash);
-    hash == status.stable_rs || hash == status.current_pod_hash || names.into_iter().any(selects)
+    hash == status.stable_rs || hash == status.current_pod_hash || scene.services().any(|(_, name)| selects(name))
 }

@@ -1,7 +1,11 @@
-//! What a decision stands on: the World, read once for the canary strategy.
+//! What a decision stands on: the World, read once for the strategy.
+
+use std::sync::LazyLock;
 
 use crate::api::Rollout;
-use crate::api::canary::CanaryStrategy;
+use crate::api::blue_green::BlueGreenStrategy;
+use crate::api::canary::{CanaryStrategy, Placed};
+use crate::api::field_error::FieldPath;
 use crate::api::pod_template::fnv_hash;
 use crate::api::rollout::RolloutStatus;
 use crate::api::steps::CanaryStep;
@@ -9,11 +13,17 @@ use crate::api::steps::CanaryStep;
 use super::World;
 use super::replicas;
 use super::revision::{Desired, Revisions};
+use super::world::ReplicaSet;
+
+/// What blue-green has of a canary.
+static NO_STEPS: LazyLock<CanaryStrategy> = LazyLock::new(CanaryStrategy::default);
 
 pub(super) struct Scene<'a> {
     pub world: &'a World,
     pub rollout: &'a Rollout,
+    /// With blue-green one without steps, Services and routers, so that what both strategies share need not ask.
     pub canary: &'a CanaryStrategy,
+    pub blue_green: Option<&'a BlueGreenStrategy>,
     /// The status as it was read.
     pub observed: &'a RolloutStatus,
     pub desired: Desired<'a>,
@@ -24,10 +34,13 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// None when there is no canary strategy, or no template or selector to judge anything by.
+    /// None when there is no strategy, or no template or selector to judge anything by.
     pub fn set(world: &'a World, observed: &'a RolloutStatus) -> Option<Self> {
         let rollout = &*world.rollout;
-        let canary = rollout.spec.strategy.canary.as_ref()?;
+        let strategy = &rollout.spec.strategy;
+        // With both, validation refuses; the canary is the one that can go back.
+        let blue_green = strategy.blue_green.as_ref().filter(|_| strategy.canary.is_none());
+        let canary = strategy.canary.as_ref().or_else(|| blue_green.map(|_| &*NO_STEPS))?;
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
@@ -35,11 +48,12 @@ impl<'a> Scene<'a> {
             world,
             rollout,
             canary,
+            blue_green,
             observed,
             desired,
             revisions,
             replicas: rollout.spec.desired_replicas(),
-            step_hash: step_hash(&canary.steps),
+            step_hash: if blue_green.is_some() { String::new() } else { step_hash(&canary.steps) },
         })
     }
 
@@ -54,6 +68,33 @@ impl<'a> Scene<'a> {
     /// The generation, as `status.observedGeneration` holds it.
     pub fn generation(&self) -> String {
         self.rollout.metadata.generation.unwrap_or_default().to_string()
+    }
+
+    /// The Services that the strategy names, with their fields.
+    pub fn services(&self) -> impl Iterator<Item = (FieldPath, &'a str)> + use<'a> {
+        let at = FieldPath::new("spec.strategy");
+        let (strategy, services) = match self.blue_green {
+            Some(strategy) => (
+                "blueGreen",
+                [("activeService", &*strategy.active_service), ("previewService", &strategy.preview_service)],
+            ),
+            None => (
+                "canary",
+                [("stableService", self.canary.stable_service()), ("canaryService", self.canary.canary_service())],
+            ),
+        };
+        let named = services.into_iter().filter(|(_, name)| !name.is_empty());
+        named.map(move |(field, name)| (at.child(strategy).child(field), name))
+    }
+
+    /// Every analysis of the strategy with its path.
+    pub fn analyses(&self) -> impl Iterator<Item = (FieldPath, Placed<'a>)> + use<'a> {
+        self.canary.analyses().chain(self.blue_green.into_iter().flat_map(BlueGreenStrategy::analyses))
+    }
+
+    /// The stable ReplicaSet, unless it is the new one too.
+    pub fn separate_stable(&self) -> Option<&'a ReplicaSet> {
+        self.revisions.stable.filter(|_| !self.revisions.is_fully_promoted())
     }
 
     pub fn routes_traffic(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The stable and the canary Service: which version each should select.
+//! The Services of a Rollout: which version each should select.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use crate::plan::{Action, Basis};
 
 use super::draft::Draft;
 use super::events;
+use super::guard::Traffic;
 use super::scene::Scene;
-use super::world::{ReplicaSet, Service};
+use super::world::{Observed, ReplicaSet, Service};
 
-/// The hash that each Service should select, where it should select another one than it does.
+/// The hash that each Service of a canary should select, where it should select another one than it does.
 pub(super) fn wanted(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<String, String> {
     let stable = scene.revisions.stable;
     let canary = if status.abort && stable.is_some() { stable } else { scene.revisions.new };
@@ -75,5 +76,38 @@ pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeM
         let what = format!("select {hash}");
         draft.because(format!("service {name} goes from '{from}' to '{hash}'"));
         draft.act(Action::MergePatch { object, patch, what }, Some(events::switched(name, from, hash)));
+    }
+}
+
+/// Lets go of Services that the strategy names no more: first their selector, and once nothing follows that any more, the
+/// mark that they are ours.
+///
+/// Until then the guard keeps the pods that they select. Without a hash a Service selects every pod of the Rollout. So in the
+/// middle of a blue-green update it keeps its version, or its users would get a preview; a canary may have to scale that
+/// version down, and lets go at once.
+pub(super) fn release(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffic<'_>) {
+    if scene.blue_green.is_some() && !scene.is_promoted(&draft.status) && !draft.status.abort {
+        return;
+    }
+    let named = scene.rollout.spec.strategy.services();
+    let left_behind = scene.world.services.values().filter(|service| !named.contains(service.object.name.as_str()));
+    for Observed { object: service, .. } in left_behind {
+        let selects = service.selector.contains_key(POD_TEMPLATE_HASH);
+        let (patch, what) = if selects {
+            (json!({ "spec": { "selector": { POD_TEMPLATE_HASH: null } } }), "select no revision any more")
+        } else {
+            if let Some(settles) = traffic.services_settle.get(&service.name) {
+                draft.wake_at(*settles);
+                continue;
+            }
+            (json!({ "metadata": { "annotations": { MANAGED_BY: null } } }), "released")
+        };
+        let object = Basis {
+            object: draft.object(SERVICE, &service.name),
+            uid: service.uid.clone(),
+            resource_version: Some(service.resource_version.clone()),
+        };
+        draft.because(format!("service {} is named no more: {what}", service.name));
+        draft.act(Action::MergePatch { object, patch, what: what.to_owned() }, None);
     }
 }

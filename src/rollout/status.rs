@@ -1,11 +1,13 @@
 //! The parts of the status that follow from what is there: counts, selector, phase and message.
 
+use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::common::LabelSelector;
 use crate::api::rollout::RolloutStatus;
 
 use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
 use super::draft::Draft;
 use super::scene::Scene;
+use super::services;
 
 /// Takes over what was observed of the ReplicaSets.
 pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
@@ -16,6 +18,24 @@ pub(super) fn count(scene: &Scene<'_>, status: &mut RolloutStatus) {
     status.updated_replicas = scene.revisions.new.map_or(0, |new| new.status.replicas);
     status.hpa_replicas = status.replicas;
     status.selector = format_selector(scene.desired.selector);
+    if let Some(strategy) = scene.blue_green {
+        count_active(scene, strategy, status);
+    }
+}
+
+/// With blue-green it is the active version that serves, and that an autoscaler looks at.
+fn count_active(scene: &Scene<'_>, strategy: &BlueGreenStrategy, status: &mut RolloutStatus) {
+    let selected = |name: &str| {
+        scene.world.services.get(name).map_or(String::new(), |service| services::selected(&service.object).to_owned())
+    };
+    status.blue_green.active_selector = selected(&strategy.active_service);
+    status.blue_green.preview_selector = selected(&strategy.preview_service);
+    let active = scene.revisions.all().find(|set| set.hash() == status.blue_green.active_selector);
+    let Some(active) = active else { return };
+    status.ready_replicas = active.status.ready;
+    status.available_replicas = active.status.available;
+    status.hpa_replicas = active.status.replicas;
+    status.selector = format_selector(&active.selector);
 }
 
 /// Says where the Rollout stands. The conditions must be final by now.
@@ -43,6 +63,12 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
     if status.available_replicas < status.updated_replicas {
         return progressing("updated replicas are still becoming available");
     }
+    if let Some(strategy) = scene.blue_green {
+        return match blue_green_wait(strategy, status) {
+            Some(wait) => ("Progressing", with_waits(wait, waits)),
+            None => ("Healthy", String::new()),
+        };
+    }
     if !scene.routes_traffic() && status.replicas > status.updated_replicas {
         return progressing("old replicas are pending termination");
     }
@@ -50,6 +76,22 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
         return ("Progressing", with_waits("waiting for all steps to complete", waits));
     }
     ("Healthy", String::new())
+}
+
+/// What a blue-green update with all of its pods waits for.
+fn blue_green_wait(strategy: &BlueGreenStrategy, status: &RolloutStatus) -> Option<&'static str> {
+    let active = &status.blue_green.active_selector;
+    let post = status.blue_green.post_promotion_analysis_run_status.as_ref();
+    if active.is_empty() || *active != status.current_pod_hash {
+        return Some("active service cutover pending");
+    }
+    if status.stable_rs == status.current_pod_hash {
+        return None;
+    }
+    Some(match &strategy.post_promotion_analysis {
+        Some(_) if post.is_none_or(|run| !run.status.completed()) => "waiting for analysis to complete",
+        _ => "waiting for post-promotion verification to complete",
+    })
 }
 
 /// The phase of what went wrong, if anything did.

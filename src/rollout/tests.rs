@@ -1,5 +1,6 @@
 //! Whole updates, told as text: the diff of a committed file is the change of behaviour.
 
+mod blue_green;
 mod sim;
 
 use serde_json::{Value, json};

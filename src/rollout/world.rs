@@ -20,7 +20,8 @@ pub struct World {
     pub rollout: Arc<Rollout>,
     /// ReplicaSets that the Rollout controls, and orphans that its selector matches; sorted by name.
     pub replica_sets: Vec<ReplicaSet>,
-    /// Services that the strategy names, by name; one that does not exist is not in the map.
+    /// Services that the strategy names, and those that it has named and that are still marked as the Rollout's; by name.
+    /// One that does not exist is not in the map.
     pub services: BTreeMap<String, Observed<Service>>,
     /// Objects that the routers asked for; one that does not exist is not in the map.
     pub routes: Routes,

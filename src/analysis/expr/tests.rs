@@ -3,6 +3,7 @@
 mod soup;
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -196,11 +197,20 @@ fn expensive_expressions_end_soon() {
         "all(1..900000, len(fromJSON(toJSON(result.list))) > 0)",
     ];
     for expression in expensive {
-        let start = Instant::now();
+        let start = processor_time();
         let outcome = evaluate(expression, &long, noon());
-        let took = start.elapsed();
+        let took = processor_time() - start;
         assert!(took < Duration::from_secs(20), "{expression} took {took:?}: {outcome:?}");
     }
+}
+
+/// The processor time of this thread: what else the machine does is no fault of an expression. Elsewhere than on Linux the
+/// time of day.
+fn processor_time() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat");
+    let nanoseconds = statistics.ok().and_then(|text| text.split(' ').next()?.parse().ok());
+    nanoseconds.map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
 #[test]
@@ -224,16 +234,16 @@ proptest! {
 
     #[test]
     fn no_soup_of_tokens_panics(source in soup()) {
-        let start = Instant::now();
+        let start = processor_time();
         let _ = evaluate(&source, &soup_result(), noon());
-        prop_assert!(start.elapsed() < Duration::from_secs(20), "{}", source);
+        prop_assert!(processor_time() - start < Duration::from_secs(20), "{}", source);
     }
 
     #[test]
     fn no_call_panics(source in call()) {
-        let start = Instant::now();
+        let start = processor_time();
         let _ = evaluate(&source, &soup_result(), noon());
-        prop_assert!(start.elapsed() < Duration::from_secs(20), "{}", source);
+        prop_assert!(processor_time() - start < Duration::from_secs(20), "{}", source);
     }
 
     #[test]

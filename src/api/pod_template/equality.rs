@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::defaults::defaulted;
 use super::go_json::{self, Style};
 use super::{Ignoring, PodTemplate};
 use crate::api::names::POD_TEMPLATE_HASH;
@@ -25,7 +24,7 @@ pub fn semantically_equal(desired: &PodTemplate, existing: &PodTemplate, ignorin
 fn comparable(template: &PodTemplate) -> Vec<u8> {
     // The existing template has the defaults of the server that stored it, which may be older or newer than ours: to
     // both sides the same ones are added.
-    let mut template = defaulted(template.without_label(POD_TEMPLATE_HASH).as_value());
+    let mut template = template.without_label(POD_TEMPLATE_HASH).defaulted();
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
         // An alias that the API server fills in.
         spec.remove("serviceAccount");
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn another_spelling_is_the_same_revision() {
-        let mut other = desired().into_value();
+        let mut other = desired().to_value();
         other["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "500m", "memory": 1073741824});
         other["spec"]["volumes"] = json!([]);
         other["spec"]["affinity"] = json!({});
@@ -128,7 +127,7 @@ mod tests {
             ("/metadata/labels/app", json!("other")),
             ("/spec/hostNetwork", json!(true)),
         ] {
-            let mut other = desired().into_value();
+            let mut other = desired().to_value();
             let (parent, field) = pointer.rsplit_once('/').unwrap();
             other.pointer_mut(parent).unwrap()[field] = value;
             assert!(!equal(&desired(), &template(other)), "{pointer}");
@@ -155,7 +154,7 @@ mod tests {
         });
         let own = json!({"labelSelector": {"matchLabels": {"app": "shop"}}, "topologyKey": "zone"});
         let with = |required: Value, preferred: Value| {
-            let mut value = desired().into_value();
+            let mut value = desired().to_value();
             value["spec"]["affinity"] = json!({"podAntiAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": required,
                 "preferredDuringSchedulingIgnoredDuringExecution": preferred,
@@ -170,7 +169,7 @@ mod tests {
 
     #[test]
     fn host_ports_that_an_older_api_server_filled_in_are_no_change() {
-        let mut desired = desired().into_value();
+        let mut desired = desired().to_value();
         desired["spec"]["hostNetwork"] = json!(true);
         let mut existing = desired.clone();
         existing["spec"]["containers"][0]["ports"][0]["hostPort"] = json!(80);

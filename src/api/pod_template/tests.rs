@@ -59,7 +59,7 @@ fn hashes_are_those_of_argo_rollouts() {
 fn json_and_hashes_are_those_of_go() {
     for (input, verdict) in cases() {
         assert_eq!(input.name, verdict.name);
-        let encoded = go_json::encode(input.template.as_value(), Style::default());
+        let encoded = go_json::encode(&input.template.to_value(), Style::default());
         assert_eq!(String::from_utf8(encoded).unwrap(), verdict.encoded, "{}", input.name);
         assert_eq!(input.template.hash(None), verdict.hash, "{}", input.name);
         assert_eq!(input.template.hash(Some(3)), verdict.collided, "{}", input.name);
@@ -71,7 +71,7 @@ fn defaults_are_those_of_the_api_server() {
     for (input, verdict) in cases() {
         assert_eq!(input.template.defaulted(), verdict.stored, "{}", input.name);
         let stored = PodTemplate::from(verdict.stored);
-        assert_eq!(stored.defaulted(), *stored.as_value(), "{} twice", input.name);
+        assert_eq!(stored.defaulted(), stored.to_value(), "{} twice", input.name);
         assert!(semantically_equal(&input.template, &stored, Ignoring::default()), "{}", input.name);
     }
 }
@@ -82,7 +82,7 @@ fn older_releases_wrote_the_zero_time() {
         "metadata": {"labels": {"a": "b"}},
         "spec": {"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]},
     }));
-    let encoded = go_json::encode(template.as_value(), Style { zero_times: true, ..Style::default() });
+    let encoded = go_json::encode(&template.to_value(), Style { zero_times: true, ..Style::default() });
     assert_eq!(
         String::from_utf8(encoded).unwrap(),
         r#"{"metadata":{"creationTimestamp":null,"labels":{"a":"b"}},"spec":{"volumes":[{"name":"v","ephemeral":{"volumeClaimTemplate":{"metadata":{"creationTimestamp":null},"spec":{"resources":{}}}}}],"containers":null}}"#
@@ -141,5 +141,5 @@ fn containers_are_seen() {
     assert_eq!((container.name(), container.image()), ("a", "i"));
     let ports: Vec<_> = container.ports().map(|port| (port.name, port.container_port, port.protocol)).collect();
     assert_eq!(ports, [(Some("http"), 80, "TCP"), (None, 53, "UDP")]);
-    assert_eq!(template.init_containers().map(Container::name).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(template.init_containers().map(|one| one.name().to_owned()).collect::<Vec<_>>(), ["b"]);
 }

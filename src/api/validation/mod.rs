@@ -83,7 +83,7 @@ fn workload(spec: &RolloutSpec, at: &FieldPath, errors: &mut Vec<FieldError>) {
     if spec.workload_ref.is_some() {
         if let Some(template) = template {
             let detail = "template must be empty for workload reference rollout";
-            errors.push(FieldError::invalid(at.child("template"), template.as_value().clone(), detail));
+            errors.push(FieldError::invalid(at.child("template"), template.to_value(), detail));
         }
         return;
     }

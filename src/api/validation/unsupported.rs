@@ -1,6 +1,7 @@
 //! Fields that Tidegate reads but does not act upon yet. They are refused, never ignored: a release must not run with a
 //! safeguard that its author believes in and that is not there.
 
+use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::canary::CanaryStrategy;
 use crate::api::field_error::FieldError;
 use crate::api::rollout::RolloutSpec;
@@ -8,10 +9,13 @@ use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, TrafficRouting};
 
 type Check<T> = (&'static str, fn(&T) -> bool);
 
-const SPEC: &[Check<RolloutSpec>] = &[
-    ("workloadRef", |spec| spec.workload_ref.is_some()),
-    ("restartAt", |spec| spec.restart_at.is_some()),
-    ("strategy.blueGreen", |spec| spec.strategy.blue_green.is_some()),
+const SPEC: &[Check<RolloutSpec>] =
+    &[("workloadRef", |spec| spec.workload_ref.is_some()), ("restartAt", |spec| spec.restart_at.is_some())];
+
+const BLUE_GREEN: &[Check<BlueGreenStrategy>] = &[
+    ("antiAffinity", |blue_green| blue_green.anti_affinity.is_some()),
+    ("previewMetadata", |blue_green| blue_green.preview_metadata.is_some()),
+    ("activeMetadata", |blue_green| blue_green.active_metadata.is_some()),
 ];
 
 const CANARY: &[Check<CanaryStrategy>] = &[
@@ -34,6 +38,9 @@ const ROUTING: &[Check<TrafficRouting>] = &[
 
 pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
     collect("spec", SPEC, spec, errors);
+    if let Some(blue_green) = &spec.strategy.blue_green {
+        collect("spec.strategy.blueGreen", BLUE_GREEN, blue_green, errors);
+    }
     let Some(canary) = &spec.strategy.canary else { return };
     collect("spec.strategy.canary", CANARY, canary, errors);
     if let Some(routing) = &canary.traffic_routing {

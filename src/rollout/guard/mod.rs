@@ -9,10 +9,13 @@
 //!    what it has now if that is less. What was changed less than the propagation delay ago may still act as before.
 //! 2. **Traffic behind capacity.** A weight or a selector is moved only to pods that can carry it: see
 //!    [`Guard::ready_for`].
+//!    The active Service of blue-green sends all of the traffic, and so may a Service that the strategy has ceased to name.
+//!    A preview Service sends none.
 //! 3. **Floor and ceiling.** Available pods stay above `spec.replicas` − `maxUnavailable`. Specified pods stay below
 //!    `spec.replicas` + `maxSurge` without traffic routing. With it, stable keeps its full size beside the canary, so a
-//!    ceiling would leave the canary no pods: `maxSurge` plays no role there, as in Argo Rollouts.
-//! 4. After an abort the weight of the canary only falls, on every route.
+//!    ceiling would leave the canary no pods: `maxSurge` plays no role there, as in Argo Rollouts. With blue-green the need
+//!    of the one version behind the active Service is the floor.
+//! 4. After an abort the weight of the canary only falls, on every route, and no Service of users is switched to it.
 //! 5. Weights sum to their total: the weight of stable is what is left.
 //!    An experiment's Services get their weights only while all of their pods are available, and none after an abort.
 //! 6. Whatever is not admitted is in [`Admitted::holds`].
@@ -181,6 +184,27 @@ impl<'a> Guard<'a> {
     fn is_active(&self, service: &str) -> bool {
         let blue_green = self.world.rollout.spec.strategy.blue_green.as_ref();
         blue_green.is_some_and(|blue_green| blue_green.active_service == service)
+    }
+
+    /// Whether this Service is for trying a version out. Users do not call it, so no pods are owed to it.
+    fn is_preview(&self, service: &str) -> bool {
+        let blue_green = self.world.rollout.spec.strategy.blue_green.as_ref();
+        blue_green.is_some_and(|blue_green| blue_green.preview_service == service)
+    }
+
+    /// Whether this Service was the Rollout's and its strategy does not name it any more: nobody knows who calls it.
+    fn is_left_behind(&self, service: &str) -> bool {
+        !self.world.rollout.spec.strategy.services().contains(service)
+    }
+
+    /// Whether one revision has all of the traffic, behind the active Service of blue-green and for sure.
+    fn is_concentrated(&self) -> bool {
+        let active =
+            self.world.rollout.spec.strategy.blue_green.as_ref().map_or("", |strategy| &strategy.active_service);
+        let settled = !self.traffic.services_settle.contains_key(active);
+        let hash = |service: &Service| service.selector.get(names::POD_TEMPLATE_HASH).cloned();
+        let hash = self.world.services.get(active).and_then(|observed| hash(&observed.object));
+        settled && hash.is_some_and(|hash| self.revisions.all().any(|one| one.hash() == hash))
     }
 
     fn service_of(&self, role: Role) -> &'a str {

@@ -191,7 +191,16 @@ impl Guard<'_> {
                 }
                 self.ready_for(target, weight)
             }
-            None if self.is_active(service) => self.ready_for(target, self.traffic.total()),
+            None if self.is_active(service) => {
+                if self.aborted && self.is_trial(target) {
+                    return Some(("the update was aborted".to_owned(), None));
+                }
+                // Not to fewer pods than now is never worse, so that the way back is open from a version in ruins.
+                let now: i64 = self.selected(service).into_iter().map(|one| i64::from(kept(one))).sum();
+                let now = if current.is_some() { i32::try_from(now).unwrap_or(i32::MAX) } else { i32::MAX };
+                self.ready_for(target, self.traffic.total()).min(now.max(1))
+            }
+            None if self.is_preview(service) => 0,
             None => 1,
         };
         // Away from a hash without a single pod is never worse. Without a hash the Service may have pods that are not ours.

@@ -91,7 +91,7 @@ impl Guard<'_> {
             if size == wanted(one) {
                 continue;
             }
-            if self.must_make_room(one, order, sizes) {
+            if self.must_make_room(one, order, sizes) && !self.is_behind_left(one) {
                 sizes.insert(&one.name, wanted(one));
                 continue;
             }
@@ -115,6 +115,12 @@ impl Guard<'_> {
         together >= ceiling && (waiting(self.revisions.new) || waiting(self.revisions.stable))
     }
 
+    /// Whether a Service that the strategy names no more may lead to a revision: no choice of the strategy covers that.
+    fn is_behind_left(&self, one: &ReplicaSet) -> bool {
+        let mut left = self.world.services.keys().filter(|service| self.is_left_behind(service));
+        left.any(|service| self.traffic.reaches(self.world, service, one, true))
+    }
+
     /// Raises sizes again until as many pods stay available as must.
     fn shrink_to_floor<'s>(
         &self,
@@ -122,7 +128,11 @@ impl Guard<'_> {
         sizes: &mut BTreeMap<&'s str, i32>,
         admitted: &mut Admitted,
     ) {
-        let fewest = i64::from(self.replicas) - i64::from(self.limits.unavailable);
+        let fewest = match self.is_concentrated() {
+            // Pods beside the active version serve nobody, however few it has.
+            true => 0,
+            false => i64::from(self.replicas) - i64::from(self.limits.unavailable),
+        };
         let available: i64 = order.iter().map(|one| i64::from(kept(one))).sum();
         let mut spare = (available - fewest).max(0);
         for one in order {
@@ -181,8 +191,11 @@ impl Guard<'_> {
     /// Without it, pods are the weights, and holding more than one would keep the next revision from starting under the
     /// ceiling. Stable keeps its last one until it is old, if a surge lets the new revision become complete beside it.
     fn plain_need(&self, service: &str, replica_set: &ReplicaSet) -> i32 {
-        if self.is_active(service) {
+        if self.is_active(service) || self.is_left_behind(service) {
             return self.full_strength(replica_set, self.traffic.total());
+        }
+        if self.is_preview(service) {
+            return 0;
         }
         let is_stable = self.revisions.stable.is_some_and(|stable| stable.name == replica_set.name);
         let old = match self.is_new(replica_set) {

@@ -1,6 +1,8 @@
 //! The guard is judged from outside: a data plane that may still follow whatever was there within the propagation delay,
 //! and promises that are counted in pods and weights. The checker shares no code with the guard.
 
+mod blue_green;
+
 use std::sync::Arc;
 
 use jiff::SignedDuration;

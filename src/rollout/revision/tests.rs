@@ -282,7 +282,7 @@ fn an_existing_replica_set_is_brought_up_to_date_but_for_its_pods() {
             { "key": "rollouts-pod-template-hash", "operator": "In", "values": ["older"] },
         ] },
     } });
-    let mut template = (*back.template).clone().into_value();
+    let mut template = (*back.template).clone().to_value();
     template["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = json!([term]);
     back.template = Arc::new(template.into());
     let world = world(rollout(spec, json!({ "stableRS": "two" })), vec![back, replica_set("two", "2", 2)]);

@@ -29,6 +29,8 @@ pub struct Sim {
     pub refuses: bool,
     /// State of the chance by which the controller dies within a plan: some of its writes are made, the status is not.
     pub chance: Option<u64>,
+    /// Services that the Rollout neither names nor manages.
+    strangers: BTreeMap<String, Observed<Service>>,
     /// When the pods of each ReplicaSet were made.
     pods: BTreeMap<String, Vec<Timestamp>>,
     wake: Option<Timestamp>,
@@ -80,6 +82,7 @@ impl Sim {
             broken: None,
             refuses: false,
             chance: None,
+            strangers: BTreeMap::new(),
             pods: BTreeMap::new(),
             wake: None,
             version: 1,
@@ -87,6 +90,17 @@ impl Sim {
             writes: [0; 3],
             events: Vec::new(),
         }
+    }
+
+    /// Blue-green, with an active and a preview Service.
+    pub fn blue_green(mut strategy: Value, replicas: i32) -> Self {
+        strategy["activeService"] = "active".into();
+        strategy["previewService"] = "preview".into();
+        let mut sim = Self::new(json!({}), replicas);
+        Arc::make_mut(&mut sim.world.rollout).spec.strategy =
+            serde_json::from_value(json!({ "blueGreen": strategy })).unwrap();
+        sim.serve(&["active", "preview"]);
+        sim
     }
 
     /// With two Services and a route of the Gateway API.
@@ -128,18 +142,36 @@ impl Sim {
         strategy["stableService"] = "stable".into();
         strategy["canaryService"] = "canary".into();
         let mut sim = Self::new(strategy, replicas);
-        for name in ["stable", "canary"] {
+        sim.serve(&["stable", "canary"]);
+        sim
+    }
+
+    /// There are Services of these names.
+    pub fn serve(&mut self, names: &[&str]) {
+        for name in names {
             let object = Service {
-                name: name.to_owned(),
+                name: (*name).to_owned(),
                 uid: format!("{name}-uid"),
                 resource_version: "1".to_owned(),
                 selector: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
                 ports: vec![("http".to_owned(), 80)],
                 ..Service::default()
             };
-            sim.world.services.insert(name.to_owned(), Observed { object, since: sim.start });
+            self.world.services.insert((*name).to_owned(), Observed { object, since: self.start });
         }
-        sim
+    }
+
+    /// The hash that a Service selects; empty when it selects none. One that nobody names any more counts, too.
+    pub fn selected(&self, service: &str) -> &str {
+        let service = self.world.services.get(service).or_else(|| self.strangers.get(service)).unwrap();
+        service.object.selector.get(crate::api::names::POD_TEMPLATE_HASH).map_or("", String::as_str)
+    }
+
+    /// Available pods behind a Service.
+    pub fn behind(&self, service: &str) -> i32 {
+        let hash = self.selected(service);
+        let selected = self.world.replica_sets.iter().filter(|set| hash.is_empty() || set.hash() == hash);
+        selected.map(|set| set.status.available).sum()
     }
 
     /// A template whose runs end as [`Sim::judge`] says.
@@ -176,7 +208,7 @@ impl Sim {
     pub fn image(&mut self, image: &str) {
         let image = image.to_owned();
         self.edit(&format!("the image becomes {image}"), |rollout| {
-            let mut template = rollout.spec.template.clone().unwrap().into_value();
+            let mut template = rollout.spec.template.clone().unwrap().to_value();
             template["spec"]["containers"][0]["image"] = image.into();
             rollout.spec.template = Some(template.into());
         });
@@ -281,7 +313,7 @@ impl Sim {
                     selector.get(crate::api::names::POD_TEMPLATE_HASH).is_some_and(|hash| hash == set.hash())
                 });
             let Some(selected) = selected.filter(|_| weight > 0) else { continue };
-            let fragile = self.broken == Some(image_of(selected)) || selected.status.available < selected.replicas;
+            let fragile = self.broken == Some(&*image_of(selected)) || selected.status.available < selected.replicas;
             assert!(
                 fragile || selected.replicas > 0,
                 "weight {weight} leads to no pods of {}\n{}",
@@ -341,11 +373,17 @@ impl Sim {
     /// What controllers of Kubernetes and the gateway do in no time.
     fn observe(&mut self) {
         let (now, pod_seconds, broken) = (self.world.now, self.pod_seconds, self.broken);
+        let named = self.world.rollout.spec.strategy.services();
+        let concerns = |name: &String, service: &mut Observed<Service>| {
+            named.contains(name.as_str()) || service.object.annotations.contains_key(crate::api::names::MANAGED_BY)
+        };
+        self.world.services.append(&mut self.strangers);
+        self.strangers = self.world.services.extract_if(.., |name, service| !concerns(name, service)).collect();
         for set in &mut self.world.replica_sets {
             let pods = self.pods.entry(set.name.clone()).or_default();
             pods.resize(usize::try_from(set.replicas).unwrap(), now);
             let ready = |made: &&Timestamp| now.duration_since(**made).as_secs() >= pod_seconds;
-            let ready = if broken == Some(image_of(set)) { 0 } else { pods.iter().filter(ready).count() as i32 };
+            let ready = if broken == Some(&*image_of(set)) { 0 } else { pods.iter().filter(ready).count() as i32 };
             set.status = ReplicaSetStatus {
                 replicas: set.replicas,
                 ready,
@@ -527,8 +565,8 @@ impl Sim {
     }
 }
 
-fn image_of(set: &ReplicaSet) -> &str {
-    set.template.as_value()["spec"]["containers"][0]["image"].as_str().unwrap()
+pub fn image_of(set: &ReplicaSet) -> String {
+    set.template.containers().next().unwrap().image().to_owned()
 }
 
 fn replica_set(object: &ObjectRef, body: &Value, now: Timestamp, version: &str) -> ReplicaSet {
