@@ -52,4 +52,11 @@ impl ReplicaSet {
     pub fn revision(&self) -> i64 {
         self.annotations.get(names::REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
+    /// How old the version is, for comparison: creation times are whole seconds, so of two of one second the revision
+    /// that they were made as tells. (One that comes back gets a new number and keeps the first in its history.)
+    pub fn age(&self) -> (Timestamp, i64) {
+        let history = self.annotations.get(names::REVISION_HISTORY);
+        let first = history.and_then(|list| list.split(',').next()?.trim().parse().ok());
+        (self.created, first.unwrap_or_else(|| self.revision()))
+    }
 }

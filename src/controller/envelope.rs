@@ -2,7 +2,7 @@
 //!
 //! Only the envelope is typed at first, so that an object that does not decode never stops the others: it becomes
 //! [`Object::Unreadable`], with the path of the field that is wrong. What no decision looks at (`managedFields`, the
-//! annotation that `kubectl apply` leaves) is dropped before it takes memory.
+//! annotation that `kubectl apply` leaves) is dropped before it takes memory; of `managedFields` only the times are read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +48,15 @@ pub struct Meta {
     pub labels: Option<BTreeMap<String, String>>,
     pub annotations: Option<BTreeMap<String, String>>,
     pub owner_references: Option<Vec<OwnerReference>>,
+    pub managed_fields: Option<Vec<ManagedFields>>,
+}
+
+/// When one of those who write to an object last changed what is theirs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ManagedFields {
+    time: Option<Time>,
+    subresource: String,
 }
 
 /// An object in the form in which decisions use it.
@@ -87,6 +96,13 @@ impl Meta {
 
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// When anything but the status last changed, as the API server has noted it in whole seconds; none when it has not.
+    pub fn last_changed(&self) -> Option<Timestamp> {
+        let writers = self.managed_fields.iter().flatten().filter(|writer| writer.subresource != "status");
+        let times: Option<Vec<Timestamp>> = writers.map(|writer| Some(writer.time.as_ref()?.0)).collect();
+        times?.into_iter().max()
     }
 
     fn typed(self) -> ObjectMeta {

@@ -127,7 +127,7 @@ mod tests {
         index.list_begins(REPLICA_SET);
         see(&mut index, "scaled", 3, false);
         see(&mut index, "deleted", 4, false);
-        index.list_ends(REPLICA_SET);
+        index.list_ends(REPLICA_SET, Timestamp::UNIX_EPOCH);
 
         expectations.note(&web, &created, What::Version("5".into()));
         expectations.note(&web, &scaled, What::Version("6".into()));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
@@ -33,6 +33,23 @@ pub struct Index {
     /// From a kind of routes to the Rollouts that select some of it by labels.
     selecting: BTreeMap<Resource, BTreeSet<ObjectRef>>,
     kinds: BTreeMap<Resource, Kind>,
+    /// Services and routes that somebody refers to and that were deleted within [`REMEMBERED`].
+    gone: BTreeMap<ObjectRef, Gone>,
+}
+
+/// For how long it is remembered that an object was deleted: longer than any propagation delay that makes sense.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
+
+/// How far the clock of the API server may be behind ours when its dates are trusted: its whole seconds, and what clocks
+/// differ by that nobody has looked after. A controller that is restarted again and again then loses ten seconds once, not
+/// the propagation delay each time.
+const SKEW: SignedDuration = SignedDuration::from_secs(10);
+
+/// An object that is not there any more.
+#[derive(Debug)]
+struct Gone {
+    at: Timestamp,
+    object: Object,
 }
 
 /// How well a kind is known.
@@ -99,6 +116,7 @@ impl Index {
         let old = self.take(&reference, &mut effects);
         let entry = self.entry(resource, &reference, envelope, old, now);
         self.link(&reference, &entry, &mut effects);
+        self.gone.remove(&reference);
         self.objects.insert(reference.clone(), entry);
         self.concern(&reference, &mut effects);
         if !replaces {
@@ -109,7 +127,7 @@ impl Index {
 
     /// Takes out an object that a watch saw deleted, or that a live read did not find. `uid` names which one it was; any
     /// when empty.
-    pub fn remove(&mut self, reference: &ObjectRef, uid: &str) -> Effects {
+    pub fn remove(&mut self, reference: &ObjectRef, uid: &str, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
         if self.objects.get(reference).is_none_or(|known| !uid.is_empty() && known.uid != uid) {
             return effects;
@@ -117,8 +135,19 @@ impl Index {
         self.concern(reference, &mut effects);
         if let Some(entry) = self.take(reference, &mut effects) {
             effects.removed.insert(reference.clone(), entry.uid);
+            self.miss(reference, entry.object, now);
         }
         effects
+    }
+
+    /// Remembers an object that has directed traffic for somebody.
+    fn miss(&mut self, reference: &ObjectRef, object: Object, now: Timestamp) {
+        self.gone.retain(|_, gone| now.duration_since(gone.at) < REMEMBERED);
+        let directs = matches!(object, Object::Service(_) | Object::Route(_));
+        let concerns = self.referrers.contains_key(reference) || self.selecting.contains_key(&reference.resource);
+        if directs && concerns {
+            self.gone.insert(reference.clone(), Gone { at: now, object });
+        }
     }
 
     /// A kind is being watched from now on.
@@ -136,21 +165,21 @@ impl Index {
     }
 
     /// The list is complete.
-    pub fn list_ends(&mut self, resource: Resource) -> Effects {
+    pub fn list_ends(&mut self, resource: Resource, now: Timestamp) -> Effects {
         let unseen = self.kinds.get_mut(&resource).and_then(|kind| kind.unseen.take()).unwrap_or_default();
         let mut effects = self.learn(resource, Knowledge::Synced);
         for reference in unseen {
-            effects.merge(self.remove(&reference, ""));
+            effects.merge(self.remove(&reference, "", now));
         }
         effects
     }
 
     /// The cluster does not have the kind.
-    pub fn absent(&mut self, resource: Resource) -> Effects {
+    pub fn absent(&mut self, resource: Resource, now: Timestamp) -> Effects {
         let mut effects = self.learn(resource, Knowledge::Absent);
         let gone: Vec<ObjectRef> = self.of_kind(resource).map(|(reference, _)| reference.clone()).collect();
         for reference in gone {
-            effects.merge(self.remove(&reference, ""));
+            effects.merge(self.remove(&reference, "", now));
         }
         effects
     }
@@ -220,6 +249,26 @@ impl Index {
         }
     }
 
+    /// When an object was deleted, if that is not long ago.
+    pub fn gone(&self, reference: &ObjectRef) -> Option<Timestamp> {
+        self.gone.get(reference).map(|gone| gone.at)
+    }
+
+    /// The routes of a kind and namespace whose labels matched, and that were deleted not long ago.
+    pub fn gone_routes<'a>(
+        &'a self,
+        resource: Resource,
+        namespace: &'a str,
+        selector: &'a Selector,
+    ) -> impl Iterator<Item = (&'a ObjectRef, Timestamp)> {
+        let first = ObjectRef::new(resource, namespace, "");
+        self.gone
+            .range(first..)
+            .take_while(move |(reference, _)| reference.resource == resource && reference.namespace == namespace)
+            .filter(|(_, gone)| matches!(&gone.object, Object::Route(route) if matches(selector, route)))
+            .map(|(reference, gone)| (reference, gone.at))
+    }
+
     /// The routes of a kind and namespace whose labels match.
     pub fn selected_routes<'a>(
         &'a self,
@@ -256,6 +305,7 @@ impl Index {
                 .find(|resource| resource.kind == owner.kind && owner.api_version.starts_with(names::GROUP))?;
             Some((ObjectRef::new(resource, &reference.namespace, &owner.name), owner.uid.clone()))
         });
+        let last_changed = envelope.metadata.last_changed().filter(|_| dates_every_change(resource));
         let object = envelope.open(resource);
         let references = match &object {
             Object::Rollout(rollout) => Some(Box::new(References::of_rollout(rollout))),
@@ -265,8 +315,11 @@ impl Index {
             }
             _ => None,
         };
-        let since =
-            old.filter(|old| old.uid == uid && directs_alike(&old.object, &object)).map_or(now, |old| old.since);
+        let since = match old {
+            Some(old) if old.uid == uid && directs_alike(&old.object, &object) => old.since,
+            Some(_) => now,
+            None => last_changed.map_or(now, |at| at.saturating_add(SKEW).unwrap_or(now).min(now)),
+        };
         Entry { uid, resource_version, deleting, object, since, controller, references }
     }
 
@@ -429,6 +482,14 @@ pub fn selector_of(rollout: &Rollout) -> Option<Selector> {
     (!selector.selects_all()).then_some(selector)
 }
 
+/// Whether the API server dates every change of the part of an object that directs traffic. It dates new values and not
+/// the removal of a field: so it does where that part is replaced as a whole (a Service's selector, the rules of a route),
+/// not where it is single annotations (of an Ingress).
+fn dates_every_change(resource: Resource) -> bool {
+    [resource::SERVICE, resource::HTTP_ROUTE, resource::GRPC_ROUTE, resource::TCP_ROUTE, resource::TLS_ROUTE]
+        .contains(&resource)
+}
+
 /// Whether two versions of an object send traffic to the same places. What might matter counts: a route's whole spec and
 /// its annotations (nginx has its weights there).
 fn directs_alike(old: &Object, new: &Object) -> bool {
@@ -526,7 +587,7 @@ mod tests {
         assert_eq!(index.orphans("shop", &selector).count(), 0);
         assert_eq!(index.controlled("uid-shop", resource::REPLICA_SET).count(), 1);
 
-        let gone = index.remove(&ObjectRef::new(resource::REPLICA_SET, "shop", "web-1"), "");
+        let gone = index.remove(&ObjectRef::new(resource::REPLICA_SET, "shop", "web-1"), "", at(9));
         assert_eq!(rollouts(&gone), ["shop"]);
         assert_eq!(index.controlled("uid-shop", resource::REPLICA_SET).count(), 0);
     }
@@ -543,7 +604,7 @@ mod tests {
         assert_eq!(rollouts(&see(&mut index, resource::ROLLOUT, 8, reborn)), ["web"]);
         // A late deletion of the first one does not take the second one away.
         let reference = ObjectRef::new(resource::ROLLOUT, "shop", "web");
-        index.remove(&reference, "uid-web");
+        index.remove(&reference, "uid-web", at(9));
         assert!(index.rollout(&reference).is_some());
     }
 
@@ -568,6 +629,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_seen_first_has_been_so_since_the_server_noted_its_last_change() {
+        let since = |resource: Resource, managed: Value| {
+            let mut index = Index::default();
+            let object = json!({"metadata": {"name": "web", "managedFields": managed}, "spec": {}});
+            see(&mut index, resource, 100, object);
+            let reference = ObjectRef::new(resource, "shop", "web");
+            let service = index.service(&reference).map(|service| service.since);
+            service.or_else(|| index.route(&reference).map(|route| route.since)).unwrap()
+        };
+        let by = |second: i64| json!({"manager": "a", "operation": "Update", "time": at(second), "fieldsV1": {"f:spec": {}}});
+        let status = json!({"manager": "gateway", "subresource": "status", "time": at(99)});
+        let service = resource::SERVICE;
+        assert_eq!(since(service, json!([by(20), by(50)])), at(60), "its last change, and what clocks may differ by");
+        assert_eq!(since(resource::HTTP_ROUTE, json!([by(50), status])), at(60), "a status directs nothing");
+        assert_eq!(since(service, json!([by(95)])), at(100), "never later than now");
+        assert_eq!(since(service, json!([by(5000)])), at(100));
+        for unknown in [json!(null), json!([]), json!([by(20), {"manager": "b"}])] {
+            assert_eq!(since(service, unknown), at(100), "what nobody tells counts as just now");
+        }
+        assert_eq!(since(resource::INGRESS, json!([by(20)])), at(100), "the removal of an annotation has no date");
+    }
+
+    #[test]
+    fn what_has_directed_traffic_is_remembered_for_a_while() {
+        let mut index = Index::default();
+        see(&mut index, resource::ROLLOUT, 1, rollout("web"));
+        for (version, name) in [(2, "web-stable"), (3, "nobody's")] {
+            let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": "web"}}});
+            see(&mut index, resource::SERVICE, version, service);
+        }
+        let [used, unused] = ["web-stable", "nobody's"].map(|name| ObjectRef::new(resource::SERVICE, "shop", name));
+        index.remove(&used, "", at(4));
+        index.remove(&unused, "", at(5));
+        assert_eq!((index.gone(&used), index.gone(&unused)), (Some(at(4)), None));
+        let service = json!({"metadata": {"name": "web-stable", "uid": "another"}, "spec": {}});
+        see(&mut index, resource::SERVICE, 6, service);
+        assert_eq!(index.gone(&used), None, "it is back, and new");
+        index.remove(&used, "", at(7));
+        see(&mut index, resource::SERVICE, 8, json!({"metadata": {"name": "late"}, "spec": {}}));
+        index.remove(&ObjectRef::new(resource::SERVICE, "shop", "late"), "", at(7 + 3600));
+        assert_eq!(index.gone(&used), None, "nothing is remembered for ever");
+    }
+
+    #[test]
     fn a_list_takes_away_what_it_does_not_hold() {
         let mut index = Index::default();
         see(&mut index, resource::ROLLOUT, 1, rollout("web"));
@@ -577,7 +682,7 @@ mod tests {
         see(&mut index, resource::ROLLOUT, 2, rollout("shop"));
         index.list_begins(resource::ROLLOUT);
         see(&mut index, resource::ROLLOUT, 1, rollout("web"));
-        let effects = index.list_ends(resource::ROLLOUT);
+        let effects = index.list_ends(resource::ROLLOUT, at(9));
         assert_eq!(effects.removed.keys().map(|object| object.name.as_str()).collect::<Vec<_>>(), ["shop"]);
         assert_eq!(index.of_kind(resource::ROLLOUT).count(), 1);
         assert_eq!(index.knowledge(resource::ROLLOUT), Knowledge::Synced);

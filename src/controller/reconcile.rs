@@ -172,7 +172,7 @@ impl<'a> Pass<'a> {
         let known = shell.index().knowledge(object.resource) == Knowledge::Synced;
         let mut effects = match read {
             Ok(envelope) if known => shell.index().apply(object.resource, envelope, shell.clock.now()),
-            Err(CallError::NotFound(_)) if known => shell.index().remove(object, ""),
+            Err(CallError::NotFound(_)) if known => shell.index().remove(object, "", shell.clock.now()),
             Ok(_) | Err(CallError::NotFound(_)) => Default::default(),
             Err(error) => return Err(error),
         };

@@ -509,7 +509,7 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
 
-        index.lock().unwrap().remove(&web, "");
+        index.lock().unwrap().remove(&web, "", Timestamp::UNIX_EPOCH);
         telemetry.deleted(&web);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(telemetry.text(&index, &[]).contains("rollout_reconcile_error{"));

@@ -82,7 +82,7 @@ pub async fn watch(shell: Arc<Shell>, resource: Resource) {
             }
             Err(error) if absent(resource, &error) => {
                 shell.health.alive(resource);
-                let effects = shell.index().absent(resource);
+                let effects = shell.index().absent(resource, shell.clock.now());
                 shell.take_in(effects);
                 debug!(kind = resource.kind, %error, "the cluster does not have this kind");
                 tokio::time::sleep(backoff.jitter(ABSENT_DELAY)).await;
@@ -137,7 +137,7 @@ async fn list(shell: &Shell, resource: Resource) -> Result<String, CallError> {
         }
         more = page.metadata.more;
         if more.is_empty() {
-            let effects = shell.index().list_ends(resource);
+            let effects = shell.index().list_ends(resource, shell.clock.now());
             shell.take_in(effects);
             shell.telemetry.listed(resource);
             shell.synced.notify_waiters();
@@ -228,7 +228,7 @@ async fn stream(shell: &Shell, resource: Resource, version: &mut String, backoff
             WatchEvent::Deleted(envelope) => {
                 version.clone_from(&envelope.metadata.resource_version);
                 let reference = envelope.metadata.reference(resource);
-                let effects = shell.index().remove(&reference, &envelope.metadata.uid);
+                let effects = shell.index().remove(&reference, &envelope.metadata.uid, shell.clock.now());
                 shell.take_in(effects);
             }
             WatchEvent::Bookmark(bookmark) => *version = bookmark.metadata.resource_version,

@@ -37,6 +37,7 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
         replica_sets: Vec::new(),
         services: Default::default(),
         routes: Routes::new(),
+        gone: Default::default(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: templates(index, &references::templates(&rollout), &reference.namespace),
@@ -46,6 +47,7 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
     };
     if let Some(references) = index.references(reference) {
         for object in &references.objects {
+            world.gone.extend(index.gone(object).map(|at| (object.clone(), at)));
             if object.resource == resource::SERVICE && object.namespace == reference.namespace {
                 world.services.extend(index.service(object).map(|service| (object.name.clone(), service)));
             } else if is_route(object.resource) {
@@ -61,6 +63,8 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
             }
             let routes = index.selected_routes(*resource, namespace, selector);
             world.routes.extend(routes.map(|(object, route)| (object.clone(), route)));
+            let gone = index.gone_routes(*resource, namespace, selector);
+            world.gone.extend(gone.map(|(object, at)| (object.clone(), at)));
         }
     }
     world.services.extend(index.managed(reference).map(|service| (service.object.name.clone(), service)));

@@ -16,7 +16,7 @@ use crate::api::rollout_status::RunStatusRef;
 use crate::api::steps::RolloutAnalysis;
 use crate::plan::{Action, Basis, FailedAction};
 
-use super::draft::Draft;
+use super::draft::{Draft, after};
 use super::scene::Scene;
 use super::{blue_green, events, pauses, replicas};
 
@@ -133,6 +133,9 @@ pub(super) fn verdict(scene: &Scene<'_>, status: &RolloutStatus) -> Option<Strin
     })
 }
 
+/// Seconds for which nobody is told that a new run has not been taken up yet: it is a matter of milliseconds.
+const TAKE_UP_SECONDS: i64 = 5;
+
 /// Follows the runs of the update that is under way, starts what is missing and ends what is of no use any more.
 /// Returns whether the analysis of the current step was successful.
 pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
@@ -164,11 +167,29 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
         } else if matches!(role, Role::Step(_)) {
             successful = run.is_some_and(|run| phase(run) == AnalysisPhase::Successful);
         }
+        if role == Role::Background {
+            expect_a_sign(draft, run);
+        }
     }
     end_others(scene, draft, &kept);
     kept.extend(ROLES.into_iter().filter_map(|role| Some(role.reference(&draft.status)?.name.clone())));
     forget(scene, draft, &kept);
     successful
+}
+
+/// Holds the update until its run in the background has been taken up. Its measurements are not waited for; but a run to
+/// whose status nothing can be written would let every version pass.
+fn expect_a_sign(draft: &mut Draft<'_>, run: Option<&AnalysisRun>) {
+    draft.unjudged = run.is_none_or(|run| phase(run) == AnalysisPhase::None);
+    let Some(run) = run.filter(|_| draft.unjudged) else { return };
+    let Some(created) = created(run) else { return };
+    let late = after(created, TAKE_UP_SECONDS);
+    if draft.world.now < late {
+        draft.wake_at(late);
+        return;
+    }
+    let why = "its status is empty since it was created; may the controller write it?";
+    draft.doubt = Some(format!("AnalysisRun {} judges nothing yet: {why}", name(run)));
 }
 
 /// Ends every run: nothing is being judged any more. `aborting` tells that this decision is the one that aborts.

@@ -66,10 +66,11 @@ pub(super) fn pass(
     }
     let weight_made =
         services::canary_is_selected(scene) && routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
-    if let Some(reason) = promotion(scene, &draft.status, weight_made) {
+    let ready = Ready { pods: sizes.reached, weight: weight_made, analysis, experiment, judged: !draft.unjudged };
+    if let Some(reason) = promotion(scene, &draft.status, ready) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
-        steps::advance(scene, draft, Ready { pods: sizes.reached, weight: weight_made, analysis, experiment });
+        steps::advance(scene, draft, ready);
     }
 }
 
@@ -139,14 +140,20 @@ fn basic_sizes(scene: &Scene<'_>, status: &RolloutStatus, limits: Limits) -> Siz
 }
 
 fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Sizes {
-    let scale = replicas::canary_scale(scene.canary, &draft.status);
-    let total = replicas::max_weight(scene.canary);
-    let min_pods = scene.canary.min_pods_per_replica_set;
     let stable = scene.separate_stable();
     let mut wishes = Wishes::default();
-    let size = replicas::routed_canary(scene.replicas, scale, total, min_pods);
+    let (size, stable_size) = if scene.canary.dynamic_stable_scale {
+        let (size, stable_size) = replicas::dynamic(scene.canary, &draft.status, scene.replicas);
+        // What a superseded canary still gets is to come back to stable first.
+        (size, if services::canary_is_selected(scene) { stable_size } else { scene.replicas })
+    } else {
+        let scale = replicas::canary_scale(scene.canary, &draft.status);
+        let total = replicas::max_weight(scene.canary);
+        let min_pods = scene.canary.min_pods_per_replica_set;
+        (replicas::routed_canary(scene.replicas, scale, total, min_pods), scene.replicas)
+    };
     if let Some(stable) = stable {
-        wishes.replicas.insert(stable.name.clone(), scene.replicas);
+        wishes.replicas.insert(stable.name.clone(), stable_size);
         scale_down::keep(stable, &mut wishes);
     }
     if let Some(new) = scene.revisions.new {
@@ -157,7 +164,9 @@ fn routed_sizes(scene: &Scene<'_>, draft: &mut Draft<'_>, limits: Limits) -> Siz
         }
     }
     scale_down::others(scene, draft, limits.unavailable, &mut wishes);
-    Sizes { wishes, new: size, reached: reached(scene, size, stable, scene.replicas) }
+    // Stable follows the weight there, so no weight waits for it.
+    let stable = stable.filter(|_| !scene.canary.dynamic_stable_scale);
+    Sizes { wishes, new: size, reached: reached(scene, size, stable, stable_size) }
 }
 
 /// Enough new pods are available and all of stable exists.
@@ -192,7 +201,7 @@ fn propose(
 }
 
 /// Why the new version becomes the stable one now, if it does.
-fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Option<String> {
+fn promotion(scene: &Scene<'_>, status: &RolloutStatus, ready: Ready) -> Option<String> {
     if scene.is_promoted(status) {
         return None;
     }
@@ -214,6 +223,6 @@ fn promotion(scene: &Scene<'_>, status: &RolloutStatus, weight_made: bool) -> Op
     }
     let count = scene.canary.steps.len();
     // What was written is read back before the old pods lose their protection.
-    let last_step_made = count == 0 || weight_made;
-    (scene.at_end(status) && last_step_made).then(|| format!("Completed all {count} canary steps"))
+    let last_step_made = count == 0 || ready.weight;
+    (scene.at_end(status) && last_step_made && ready.judged).then(|| format!("Completed all {count} canary steps"))
 }

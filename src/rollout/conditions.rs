@@ -21,6 +21,7 @@ pub(super) const INVALID_SPEC: &str = "InvalidSpec";
 
 pub(super) const ABORTED: &str = "RolloutAborted";
 pub(super) const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+const CREATE_ERROR: &str = "ReplicaSetCreateError";
 const AVAILABLE_REASON: &str = "AvailableReason";
 const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
 
@@ -84,6 +85,13 @@ pub(super) struct Facts {
     pub started_over: bool,
     /// Why this update needs no steps.
     pub skip: Option<&'static str>,
+}
+
+/// Whether the status says that this ReplicaSet could not be created.
+pub(super) fn says_not_created(status: &RolloutStatus, replica_set: &str) -> bool {
+    let named = format!("\"{replica_set}\"");
+    find(status, PROGRESSING)
+        .is_some_and(|condition| condition.reason == CREATE_ERROR && condition.message.contains(&named))
 }
 
 /// Brings the conditions in line with the rest of the status, which must be final by now.
@@ -171,7 +179,7 @@ fn abort(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts) {
 
 fn progressing(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts, became_unhealthy: bool) {
     if let Some(error) = &facts.create_error {
-        set(draft, PROGRESSING, "False", "ReplicaSetCreateError", error);
+        set(draft, PROGRESSING, "False", CREATE_ERROR, error);
         return;
     }
     let name = scene.revisions.new.map(|new| new.name.as_str()).or(facts.created.as_deref());

@@ -24,6 +24,10 @@ pub(super) struct Draft<'a> {
     why: Vec<String>,
     /// What the Rollout waits for, for `status.message`.
     pub waits: Vec<String>,
+    /// Whether nobody has taken up the analysis that is to judge the update: steps and promotions wait for that.
+    pub unjudged: bool,
+    /// What to tell of it, once it has lasted too long to be usual.
+    pub doubt: Option<String>,
 }
 
 impl<'a> Draft<'a> {
@@ -36,6 +40,8 @@ impl<'a> Draft<'a> {
             wake: None,
             why: Vec::new(),
             waits: Vec::new(),
+            unjudged: false,
+            doubt: None,
         }
     }
 

@@ -16,7 +16,7 @@ use super::scale_down::Wishes;
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::world::ReplicaSet;
-use super::{World, events, pauses, revision};
+use super::{World, events, pauses, revision, services};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,13 @@ pub(super) fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size
     }
     draft.events.extend(facts.skip.map(events::skip_steps));
     let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
+    if let Some(new) = scene.revisions.new
+        && conditions::says_not_created(&draft.status, &new.name)
+    {
+        // What failed has succeeded when it was tried again, which nobody has told yet.
+        draft.event(events::created(&new.name, number));
+        facts.created = Some(new.name.clone());
+    }
     // A first blue-green version is promoted in this same pass, so nothing has begun that is not completed.
     let promotes = scene.blue_green.is_some() && draft.status.stable_rs.is_empty() || scene.is_promoted(&draft.status);
     if facts.started_over && !promotes && !conditions::says_not_completed(&draft.status) {
@@ -147,5 +154,8 @@ pub(super) fn promote(scene: &Scene<'_>, draft: &mut Draft<'_>, reason: String) 
     draft.status.promote_full = false;
     draft.status.current_step_index = scene.end();
     draft.status.stable_rs = hash;
+    if scene.canary.ping_pong.is_some() {
+        services::take_turns(&mut draft.status);
+    }
     draft.wake_now();
 }

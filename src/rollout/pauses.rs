@@ -77,9 +77,10 @@ fn wake_at_end(draft: &mut Draft<'_>, pause: &Pause) {
 }
 
 /// To be called when all else is decided: without a condition we do not pause. While `spec.paused` holds everything, a
-/// promotion that a user has given keeps for later.
+/// promotion that a user has given keeps for later; so it does while nothing judges the update.
 pub(super) fn settle(draft: &mut Draft<'_>) {
-    if draft.status.pause_conditions.is_empty() && !draft.world.rollout.spec.paused {
+    let kept = draft.world.rollout.spec.paused || draft.unjudged;
+    if draft.status.pause_conditions.is_empty() && !kept {
         draft.status.controller_pause = false;
     }
 }

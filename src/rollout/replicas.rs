@@ -128,6 +128,43 @@ pub fn routed_canary(replicas: i32, scale: CanaryScale, total: i32, min_pods: Op
     }
 }
 
+/// Pods of the canary and of stable with `dynamicStableScale`: each as many as its weight needs, the one that it is to
+/// have and the one that it was last given, so that pods come before their weight and go after it.
+///
+/// An aborted canary only shrinks behind its weight, and stable grows to take all of it back.
+pub fn dynamic(canary: &CanaryStrategy, status: &RolloutStatus, replicas: i32) -> (i32, i32) {
+    let total = max_weight(canary);
+    let recorded = recorded_weight(status);
+    let needed =
+        |weight: i32| routed_canary(replicas, CanaryScale::Weight(weight), total, canary.min_pods_per_replica_set);
+    let least =
+        |pods: i32| if pods == 0 { 0 } else { pods.max(canary.min_pods_per_replica_set.unwrap_or(0).min(replicas)) };
+
+    let scale = canary_scale(canary, status);
+    let size = least(routed_canary(replicas, scale, total, canary.min_pods_per_replica_set));
+    if status.abort {
+        return (size.max(needed(recorded)), replicas);
+    }
+    let left = match scale {
+        CanaryScale::Weight(weight) => total - weight.min(current_set_weight(canary, status)),
+        CanaryScale::Replicas(_) => total,
+    };
+    (size, needed(left.max(total - recorded)))
+}
+
+/// The weight that the canary was last given; 0 when it was given none.
+pub fn recorded_weight(status: &RolloutStatus) -> i32 {
+    status.canary.weights.as_ref().map_or(0, |weights| weights.canary.weight)
+}
+
+/// floor(part / whole × of); all of it when there is no whole.
+pub fn share_down(part: i32, of: i32, whole: i32) -> i32 {
+    if whole <= 0 {
+        return of;
+    }
+    narrow((i64::from(part) * i64::from(of)).div_euclid(whole.into()))
+}
+
 /// ceil(weight / total × replicas): the pods that carry a weight.
 pub fn share_up(weight: i32, replicas: i32, total: i32) -> i32 {
     if total <= 0 {
@@ -349,6 +386,48 @@ mod tests {
         }
         let error = limits(&canary(r#"{"maxSurge":"many"}"#), 3).unwrap_err();
         assert_eq!(error, ScaleError::NotANumber { value: "many".into() });
+    }
+
+    /// Ten replicas: the weight of the step, the weight that was recorded, and the sizes of canary and stable.
+    #[test]
+    fn with_dynamic_stable_scale_pods_come_before_their_weight_and_go_after_it() {
+        use crate::api::rollout_status::{TrafficWeights, WeightDestination};
+        let sizes = |scale: &str, weight: i32, recorded: i32, change: fn(&mut RolloutStatus)| {
+            let steps = format!(
+                r#"{{"steps":[{scale}{{"setWeight":{weight}}},{{"pause":{{}}}}],"trafficRouting":{{}},"minPodsPerReplicaSet":2}}"#
+            );
+            let canary = canary(&steps);
+            let end = canary.steps.len() as i32;
+            let mut status = RolloutStatus {
+                current_step_index: Some(end - 1),
+                stable_rs: "a".into(),
+                current_pod_hash: "b".into(),
+                ..Default::default()
+            };
+            let destination = WeightDestination { weight: recorded, ..Default::default() };
+            status.canary.weights = Some(TrafficWeights { canary: destination, ..Default::default() });
+            change(&mut status);
+            dynamic(&canary, &status, 10)
+        };
+        let as_it_is = |_: &mut RolloutStatus| {};
+        assert_eq!(sizes("", 20, 0, as_it_is), (2, 10), "the canary first");
+        assert_eq!(sizes("", 20, 20, as_it_is), (2, 8));
+        assert_eq!(sizes("", 60, 20, as_it_is), (6, 8));
+        assert_eq!(sizes("", 20, 60, as_it_is), (2, 8), "back to a lower weight: stable first");
+        assert_eq!(sizes("", 1, 1, as_it_is), (2, 10), "no fewer than two");
+        assert_eq!(sizes("", 95, 95, as_it_is), (10, 2));
+        assert_eq!(sizes("", 100, 100, as_it_is), (10, 0), "but none is none");
+        assert_eq!(sizes(r#"{"setCanaryScale":{"replicas":1}},"#, 20, 20, as_it_is), (2, 10));
+        assert_eq!(
+            sizes(r#"{"setCanaryScale":{"weight":100}},"#, 10, 10, as_it_is),
+            (10, 9),
+            "a canary of its own size"
+        );
+        let aborted = |status: &mut RolloutStatus| status.abort = true;
+        assert_eq!(sizes("", 60, 60, aborted), (6, 10), "an aborted canary keeps what its weight needs");
+        assert_eq!(sizes("", 60, 30, aborted), (3, 10));
+        assert_eq!(sizes("", 60, 0, aborted), (0, 10));
+        assert_eq!(sizes("", 20, 20, |status| status.promote_full = true), (10, 8));
     }
 
     #[test]

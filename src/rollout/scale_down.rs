@@ -9,8 +9,8 @@ use crate::api::rollout::RolloutStatus;
 
 use super::draft::{Draft, after};
 use super::scene::Scene;
-use super::services;
 use super::world::ReplicaSet;
+use super::{replicas, services};
 
 /// Delay before old pods go when the user has not said.
 pub(super) const DEFAULT_DELAY_SECONDS: i32 = 30;
@@ -56,17 +56,20 @@ pub(super) fn aborted(scene: &Scene<'_>, draft: &mut Draft<'_>, trial: &ReplicaS
         Some(blue_green) => blue_green.abort_scale_down_delay_seconds,
         None => scene.canary.abort_scale_down_delay_seconds,
     };
-    let seconds = seconds.unwrap_or(DEFAULT_DELAY_SECONDS);
+    // Where stable is as large as its traffic needs, the canary is too, unless the user wants to look at it.
+    let default = if scene.canary.dynamic_stable_scale { 0 } else { DEFAULT_DELAY_SECONDS };
+    let seconds = seconds.unwrap_or(default);
     let Some(stable) = scene.revisions.stable else { return false };
     if seconds == 0 {
         return false;
     }
+    let weightless = !scene.canary.dynamic_stable_scale || replicas::recorded_weight(&draft.status) == 0;
     match deadline(trial) {
         Some(at) if scene.world.now >= at => {
             wishes.replicas.insert(trial.name.clone(), 0);
         }
         Some(at) => draft.wake_at(at),
-        None if trial.replicas > 0 && stable.status.available >= scene.replicas => {
+        None if trial.replicas > 0 && stable.status.available >= scene.replicas && weightless => {
             let at = draft.wake_after(scene.world.now, seconds.into());
             wishes.until(trial, at);
         }
@@ -84,12 +87,14 @@ pub(super) fn others(scene: &Scene<'_>, draft: &mut Draft<'_>, unavailable: i32,
     let available: i32 = scene.revisions.all().map(|set| set.status.available).sum();
     let mut budget = available - (scene.replicas - unavailable);
     let mut delayed = 0;
+    // With dynamicStableScale no version has pods beyond its traffic.
+    let waits = !scene.canary.dynamic_stable_scale;
     for other in scene.revisions.others.iter().filter(|other| other.replicas > 0) {
         if is_referenced(scene, &draft.status, other) {
             continue;
         }
         let has_deadline = other.annotations.contains_key(SCALE_DOWN_DEADLINE);
-        if (has_deadline || promoted && delay > 0) && delayed < limit {
+        if waits && (has_deadline || promoted && delay > 0) && delayed < limit {
             delayed += 1;
             match deadline(other) {
                 Some(at) if scene.world.now >= at => {}
@@ -118,7 +123,11 @@ pub(super) fn others(scene: &Scene<'_>, draft: &mut Draft<'_>, unavailable: i32,
 /// Whether something still names the ReplicaSet.
 pub(super) fn is_referenced(scene: &Scene<'_>, status: &RolloutStatus, replica_set: &ReplicaSet) -> bool {
     let hash = replica_set.hash();
+    // Between updates with pingPong the Service of the next canary goes on selecting the version before, and leads nobody
+    // there.
+    let idle = scene.canary.ping_pong.is_some() && scene.is_promoted(status);
     let selects =
         |name: &str| scene.world.services.get(name).is_some_and(|service| services::selected(&service.object) == hash);
-    hash == status.stable_rs || hash == status.current_pod_hash || scene.services().any(|(_, name)| selects(name))
+    let mut names = scene.services().filter(|(_, name)| !idle || *name != scene.canary_service);
+    hash == status.stable_rs || hash == status.current_pod_hash || names.any(|(_, name)| selects(name))
 }

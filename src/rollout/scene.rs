@@ -13,6 +13,7 @@ use crate::api::steps::CanaryStep;
 use super::World;
 use super::replicas;
 use super::revision::{Desired, Revisions};
+use super::services;
 use super::world::ReplicaSet;
 
 /// What blue-green has of a canary.
@@ -24,6 +25,10 @@ pub(super) struct Scene<'a> {
     /// With blue-green one without steps, Services and routers, so that what both strategies share need not ask.
     pub canary: &'a CanaryStrategy,
     pub blue_green: Option<&'a BlueGreenStrategy>,
+    /// The Service that leads to the stable version now; empty without. With `pingPong` the two take turns.
+    pub stable_service: &'a str,
+    /// The Service that leads to the version on trial now; empty without.
+    pub canary_service: &'a str,
     /// The status as it was read.
     pub observed: &'a RolloutStatus,
     pub desired: Desired<'a>,
@@ -44,7 +49,10 @@ impl<'a> Scene<'a> {
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
+        let (stable_service, canary_service) = services::roles(canary, observed);
         Some(Self {
+            stable_service,
+            canary_service,
             world,
             rollout,
             canary,
@@ -73,18 +81,21 @@ impl<'a> Scene<'a> {
     /// The Services that the strategy names, with their fields.
     pub fn services(&self) -> impl Iterator<Item = (FieldPath, &'a str)> + use<'a> {
         let at = FieldPath::new("spec.strategy");
-        let (strategy, services) = match self.blue_green {
-            Some(strategy) => (
-                "blueGreen",
-                [("activeService", &*strategy.active_service), ("previewService", &strategy.preview_service)],
-            ),
-            None => (
-                "canary",
-                [("stableService", self.canary.stable_service()), ("canaryService", self.canary.canary_service())],
-            ),
-        };
-        let named = services.into_iter().filter(|(_, name)| !name.is_empty());
-        named.map(move |(field, name)| (at.child(strategy).child(field), name))
+        let canary = at.child("canary");
+        let ping_pong = canary.child("pingPong");
+        let mut named = vec![
+            (canary.child("stableService"), self.canary.stable_service()),
+            (canary.child("canaryService"), self.canary.canary_service()),
+        ];
+        if let Some(services) = &self.canary.ping_pong {
+            named.push((ping_pong.child("pingService"), &services.ping_service));
+            named.push((ping_pong.child("pongService"), &services.pong_service));
+        }
+        if let Some(strategy) = self.blue_green {
+            named.push((at.child("blueGreen").child("activeService"), &strategy.active_service));
+            named.push((at.child("blueGreen").child("previewService"), &strategy.preview_service));
+        }
+        named.into_iter().filter(|(_, name)| !name.is_empty())
     }
 
     /// Every analysis of the strategy with its path.
@@ -134,9 +145,9 @@ impl<'a> Scene<'a> {
             .revisions
             .all()
             .filter(|set| !set.annotations.contains_key(crate::api::names::EXPERIMENT_NAME))
-            .filter(|set| new.created < set.created && set.created < stable.created)
+            .filter(|set| new.age() < set.age() && set.age() < stable.age())
             .count();
-        new.created < stable.created && usize::try_from(window).is_ok_and(|window| between < window)
+        new.age() < stable.age() && usize::try_from(window).is_ok_and(|window| between < window)
     }
 }
 

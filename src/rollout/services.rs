@@ -4,24 +4,48 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use crate::api::canary::{CanaryStrategy, PingPong};
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::resource::SERVICE;
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, Basis};
 
 use super::draft::Draft;
-use super::events;
 use super::guard::Traffic;
 use super::scene::Scene;
 use super::world::{Observed, ReplicaSet, Service};
+use super::{events, replicas};
+
+const PING: &str = "ping";
+const PONG: &str = "pong";
+
+/// The Services of the stable version and of the one on trial.
+///
+/// With `pingPong` they swap with each promotion, so that a promotion moves neither a weight nor a selector. Where nothing
+/// was ever promoted, ping becomes the stable one; where a Rollout has begun to use `pingPong` later, pong is.
+pub(super) fn roles<'a>(canary: &'a CanaryStrategy, status: &RolloutStatus) -> (&'a str, &'a str) {
+    let Some(PingPong { ping_service: ping, pong_service: pong }) = &canary.ping_pong else {
+        return (canary.stable_service(), canary.canary_service());
+    };
+    match status.canary.stable_ping_pong.as_str() {
+        PING => (ping, pong),
+        PONG => (pong, ping),
+        _ if status.stable_rs.is_empty() => (ping, pong),
+        _ => (pong, ping),
+    }
+}
+
+/// Swaps the roles: the version on trial has become stable, and its Service with it.
+pub(super) fn take_turns(status: &mut RolloutStatus) {
+    let next = if status.canary.stable_ping_pong == PING { PONG } else { PING };
+    next.clone_into(&mut status.canary.stable_ping_pong);
+}
 
 /// The hash that each Service of a canary should select, where it should select another one than it does.
 pub(super) fn wanted(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<String, String> {
-    let stable = scene.revisions.stable;
-    let canary = if status.abort && stable.is_some() { stable } else { scene.revisions.new };
-    // With a router an abort has taken the weight away already: whatever still comes is better served by stable.
-    let retreat = status.abort && scene.routes_traffic();
-    [(scene.canary.stable_service(), stable, false), (scene.canary.canary_service(), canary, retreat)]
+    let stable = (scene.stable_service, scene.revisions.stable, false);
+    let (trial, unconditionally) = trial(scene, status);
+    [stable, (scene.canary_service, trial, unconditionally)]
         .into_iter()
         .filter_map(|(name, replica_set, unconditionally)| {
             let service = &scene.world.services.get(name)?.object;
@@ -32,6 +56,23 @@ pub(super) fn wanted(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<Stri
             (differs && allowed).then(|| (name.to_owned(), replica_set.hash().to_owned()))
         })
         .collect()
+}
+
+/// What the Service of the canary should lead to, and whether also if that has no pods yet.
+fn trial<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> (Option<&'a ReplicaSet>, bool) {
+    let (stable, new) = (scene.revisions.stable, scene.revisions.new);
+    if scene.canary.ping_pong.is_some() {
+        // Pods that become ready only behind a load balancer need their Service first; and between updates the Service
+        // of the next canary has nothing to lead to.
+        return (new.filter(|_| !scene.is_promoted(status)), true);
+    }
+    if !status.abort || stable.is_none() {
+        return (new, false);
+    }
+    // With a router an abort has taken the weight away already, or does so as stable grows: whatever still comes is
+    // better served by stable.
+    let weightless = !scene.canary.dynamic_stable_scale || replicas::recorded_weight(status) == 0;
+    (stable.filter(|_| weightless), scene.routes_traffic())
 }
 
 /// A Service that we do not manage yet may carry all of the traffic today, so the pods that it gets must be complete.
@@ -52,7 +93,7 @@ pub(super) fn selected(service: &Service) -> &str {
 /// Whether the canary's weight goes to the new version; true where there is no weight.
 pub(super) fn canary_is_selected(scene: &Scene<'_>) -> bool {
     let selects = |service: &Service| selected(service) == scene.revisions.hash;
-    let service = scene.world.services.get(scene.canary.canary_service());
+    let service = scene.world.services.get(scene.canary_service);
     !scene.routes_traffic() || service.is_none_or(|service| selects(&service.object))
 }
 

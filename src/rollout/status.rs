@@ -1,7 +1,7 @@
 //! The parts of the status that follow from what is there: counts, selector, phase and message.
 
 use crate::api::blue_green::BlueGreenStrategy;
-use crate::api::common::LabelSelector;
+use crate::api::common::{Condition, LabelSelector};
 use crate::api::rollout::RolloutStatus;
 
 use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
@@ -41,12 +41,16 @@ fn count_active(scene: &Scene<'_>, strategy: &BlueGreenStrategy, status: &mut Ro
 /// Says where the Rollout stands. The conditions must be final by now.
 pub(super) fn conclude(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     draft.status.observed_generation = scene.generation();
-    let (phase, message) = phase(scene, &draft.status, &draft.waits);
+    if let Some(doubt) = draft.doubt.clone() {
+        draft.wait(doubt);
+    }
+    let (phase, message) = phase(scene, draft);
     phase.clone_into(&mut draft.status.phase);
     draft.status.message = message;
 }
 
-fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'static str, String) {
+fn phase(scene: &Scene<'_>, draft: &Draft<'_>) -> (&'static str, String) {
+    let (status, waits) = (&draft.status, &draft.waits);
     if let Some(degraded) = degraded(status) {
         return degraded;
     }
@@ -54,7 +58,8 @@ fn phase(scene: &Scene<'_>, status: &RolloutStatus, waits: &[String]) -> (&'stat
         return ("Paused", "manually paused".to_owned());
     }
     if let Some(condition) = status.pause_conditions.first() {
-        return ("Paused", condition.reason.clone());
+        // The pause alone is what is waited for, unless its end would lead nowhere.
+        return ("Paused", with_waits(&condition.reason, draft.doubt.as_slice()));
     }
     let progressing = |message: &str| ("Progressing", message.to_owned());
     if status.updated_replicas < scene.replicas {
@@ -96,11 +101,15 @@ fn blue_green_wait(strategy: &BlueGreenStrategy, status: &RolloutStatus) -> Opti
 
 /// The phase of what went wrong, if anything did.
 pub(super) fn degraded(status: &RolloutStatus) -> Option<(&'static str, String)> {
-    if let Some(invalid) = conditions::find(status, INVALID_SPEC) {
-        return Some(("Degraded", format!("{INVALID_SPEC}: {}", invalid.message)));
-    }
-    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()))?;
-    Some(("Degraded", format!("{}: {}", wrong.reason, wrong.message)))
+    let said = |condition: &Condition| format!("{}: {}", condition.reason, condition.message);
+    let wrong = status.conditions.iter().find(|condition| [ABORTED, TIMED_OUT].contains(&condition.reason.as_str()));
+    let message = match (conditions::find(status, INVALID_SPEC), wrong) {
+        // Who aborts must see that it has been heard, whatever else is wrong.
+        (Some(invalid), Some(wrong)) if wrong.reason == ABORTED => format!("{}; {}", said(invalid), said(wrong)),
+        (Some(invalid), _) => said(invalid),
+        (None, wrong) => said(wrong?),
+    };
+    Some(("Degraded", message))
 }
 
 fn with_waits(message: &str, waits: &[String]) -> String {

@@ -17,6 +17,8 @@ pub(super) struct Ready {
     pub analysis: bool,
     /// The experiment of the step was successful.
     pub experiment: bool,
+    /// The analysis in the background, if there is to be one, has been taken up.
+    pub judged: bool,
 }
 
 /// Goes one step further if the current one is done.
@@ -35,7 +37,7 @@ pub(super) fn advance(scene: &Scene<'_>, draft: &mut Draft<'_>, ready: Ready) {
     } else {
         step.analysis.is_some() && ready.analysis
     };
-    if !done {
+    if !done || !ready.judged {
         return;
     }
     let next = index + 1;

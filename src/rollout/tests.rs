@@ -243,6 +243,34 @@ fn a_rollback_within_the_window_skips_the_steps() {
 }
 
 #[test]
+fn the_window_knows_the_order_of_versions_of_one_second() {
+    for (window, skips) in [(1, false), (2, true)] {
+        let mut sim = running(Sim::routed(json!({"steps": [{"setWeight": 20}, {"pause": {}}]}), 3));
+        sim.edit("a rollback window", |rollout| {
+            rollout.spec.rollback_window = serde_json::from_value(json!({"revisions": window})).unwrap();
+        });
+        for image in ["web:v2", "web:v3"] {
+            sim.image(image);
+            sim.run(20);
+            sim.patch("a user promotes fully", |status| status.promote_full = true);
+            sim.run(60);
+        }
+        let at = sim.world.now;
+        sim.world.replica_sets.iter_mut().for_each(|set| set.created = at);
+        sim.image("web:v1");
+        sim.run(60);
+        let expected = if skips { "Healthy" } else { "Paused" };
+        assert_eq!(sim.status().phase, expected, "v2 lies between, in a window of {window}");
+        // And forward again is no rollback, although v1 has the highest number now.
+        sim.patch("a user promotes fully", |status| status.promote_full = true);
+        sim.run(60);
+        sim.image("web:v3");
+        sim.run(60);
+        assert_eq!(sim.status().phase, "Paused");
+    }
+}
+
+#[test]
 fn a_newer_version_supersedes_the_canary() {
     let mut sim = running(Sim::routed(basic_steps(), 5));
     sim.image("web:v2");
@@ -334,6 +362,47 @@ fn the_background_analysis_lasts_until_the_end() {
     expect!(sim, "analysis_background");
     assert_eq!(sim.status().phase, "Healthy");
     assert!(sim.world.analysis_runs.iter().all(|run| run.spec.terminate));
+}
+
+/// Nobody can write what the run measures: what nothing judges is not promoted, by time or by a step's promotion.
+#[test]
+fn a_background_analysis_that_says_nothing_holds_the_update() {
+    let mut strategy = basic_steps();
+    strategy["analysis"] = json!({"templates": [{"templateName": "errors"}], "startingStep": 1});
+    let mut sim = analysed(strategy);
+    sim.unwritable = true;
+    sim.image("web:v2");
+    sim.run(60);
+    let silent =
+        |sim: &Sim| sim.status().message.contains(" judges nothing yet: its status is empty since it was created");
+    assert_eq!(sim.status().current_step_index, Some(1));
+    assert_eq!(sim.status().phase, "Paused");
+    assert!(silent(&sim), "{}", sim.status().message);
+    sim.patch("a user promotes", |status| status.pause_conditions.clear());
+    sim.run(600);
+    assert_eq!(sim.status().current_step_index, Some(1));
+    assert!(silent(&sim), "{}", sim.status().message);
+    sim.note("the controller may write again");
+    sim.unwritable = false;
+    sim.run(90);
+    expect!(sim, "analysis_silent");
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn an_update_without_steps_waits_for_its_analysis_too() {
+    for replicas in [1, 5] {
+        let mut sim = analysed(json!({"analysis": {"templates": [{"templateName": "errors"}]}}));
+        sim.edit("replicas", |rollout| rollout.spec.replicas = Some(replicas));
+        sim.run(20);
+        sim.unwritable = true;
+        sim.image("web:v2");
+        sim.run(60);
+        assert_eq!(sim.status().stable_rs, sim.set("web:v1").hash());
+        sim.patch("a user promotes fully: judged by them", |status| status.promote_full = true);
+        sim.run(60);
+        assert_eq!(sim.status().stable_rs, sim.set("web:v2").hash());
+    }
 }
 
 #[test]
@@ -438,12 +507,31 @@ fn nothing_stops_an_abort() {
         // Without its Service, stable can take no more than it has.
         assert_eq!(sim.weight(), if name == "stable_service" { 50 } else { 0 }, "{name}");
         assert!(sim.status().aborted_at.is_some());
+        let both = [message, "; RolloutAborted: Rollout aborted update to revision "];
+        assert!(both.iter().all(|part| sim.status().message.contains(part)), "{name}: {}", sim.status().message);
         sim.run(60);
         assert_eq!(sim.set("web:v1").replicas, 5, "{name}");
         if name == "canary_service" {
             expect!(sim, "abort_without_canary_service");
         }
     }
+}
+
+/// The canary Service is deleted, so the gateway refuses the route for ever: the time of the deletion counts all the same.
+#[test]
+fn a_deleted_service_holds_the_canary_for_a_moment_only() {
+    let mut strategy = basic_steps();
+    strategy["abortScaleDownDelaySeconds"] = 1.into();
+    let mut sim = running(Sim::routed(strategy, 5));
+    sim.image("web:v2");
+    sim.run(22);
+    sim.delete("canary");
+    sim.refuses = true;
+    sim.patch("a user aborts", |status| status.abort = true);
+    sim.run(4);
+    assert_eq!((sim.weight(), sim.set("web:v2").replicas), (0, 3), "the Service may still be followed");
+    sim.run(2);
+    assert_eq!(sim.set("web:v2").replicas, 0);
 }
 
 #[test]
@@ -501,10 +589,52 @@ fn a_gateway_that_refuses_holds_the_step() {
     sim.note("the gateway takes it");
     sim.refuses = false;
     sim.settle();
-    assert_eq!(sim.status().canary.weights.as_ref().unwrap().verified, Some(true));
+    assert_eq!(sim.status().canary.weights.as_ref().unwrap().verified, None, "nobody has refused the new weight");
     assert_eq!(sim.status().phase, "Paused");
     sim.run(5);
     expect!(sim, "gateway_refuses");
+}
+
+#[test]
+fn a_replica_set_that_is_created_at_last_is_told() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    sim.image("web:v2");
+    let name = format!("web-{}", sim.world.rollout.spec.template.as_ref().unwrap().hash(None));
+    let object = crate::api::resource::ObjectRef::new(crate::api::resource::REPLICA_SET, "shop", name);
+    let quota = "exceeded quota".to_owned();
+    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota, refused: true }];
+    sim.once();
+    assert!(sim.status().conditions.iter().any(|condition| condition.reason == "ReplicaSetCreateError"));
+    sim.heals = true;
+    sim.once();
+    sim.world.failures.clear();
+    sim.run(60);
+    let told = sim.events.iter().filter(|reason| *reason == "NewReplicaSetCreated").count();
+    assert_eq!(told, 1, "{:?}", sim.events);
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn a_refusal_is_told_once_for_each_weight_however_slow_the_gateway() {
+    let mut sim = running(Sim::routed(basic_steps(), 5));
+    let told = |sim: &Sim| sim.events.iter().filter(|reason| *reason == "TrafficRoutingError").count();
+    let verified = |sim: &Sim| sim.status().canary.weights.as_ref().unwrap().verified;
+    sim.slow = true;
+    sim.image("web:v2");
+    sim.run(8);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (20, 0, None), "nothing is known of the new weight yet");
+    (sim.slow, sim.refuses) = (false, true);
+    sim.run(60);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (20, 1, Some(false)));
+    sim.refuses = false;
+    sim.run(8);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (20, 1, Some(true)));
+    (sim.slow, sim.refuses) = (true, true);
+    sim.run(8);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (50, 1, None));
+    sim.slow = false;
+    sim.run(60);
+    assert_eq!((sim.weight(), told(&sim), verified(&sim)), (50, 2, Some(false)));
 }
 
 #[test]
@@ -667,6 +797,137 @@ fn delays_before_old_pods_go_are_the_users() {
     }
 }
 
+fn dynamic_steps() -> Value {
+    json!({"dynamicStableScale": true,
+        "steps": [{"setWeight": 20}, {"pause": {"duration": "20s"}}, {"setWeight": 60}, {"pause": {"duration": "20s"}}]})
+}
+
+/// Both versions have the pods of their weights, and no more once the gateways have followed.
+#[test]
+fn stable_shrinks_behind_its_weight() {
+    let mut sim = running(Sim::routed(dynamic_steps(), 5));
+    sim.image("web:v2");
+    let mut seen = Vec::new();
+    for seconds in [4, 5, 7, 10, 5, 6] {
+        sim.run(seconds);
+        seen.push((sim.weight(), sim.set("web:v1").replicas, sim.set("web:v2").replicas));
+    }
+    assert_eq!(seen, [(0, 5, 1), (20, 5, 1), (20, 4, 1), (20, 4, 3), (60, 4, 3), (60, 2, 3)]);
+    sim.run(60);
+    expect!(sim, "dynamic_stable_scale");
+    assert_eq!((sim.set("web:v1").replicas, sim.set("web:v2").replicas), (0, 5));
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+/// An aborted canary gives its traffic back as stable grows, without more weight or fewer pods than that in between.
+#[test]
+fn an_abort_gives_traffic_back_as_stable_grows() {
+    for (delay, kept) in [(None, 0), (Some(0), 0), (Some(30), 5)] {
+        let mut strategy = dynamic_steps();
+        strategy["steps"][2]["setWeight"] = 100.into();
+        strategy["steps"][3] = json!({"pause": {}});
+        strategy["maxUnavailable"] = 0.into();
+        if let Some(delay) = delay {
+            strategy["abortScaleDownDelaySeconds"] = delay.into();
+        }
+        let mut sim = running(Sim::routed(strategy, 5));
+        sim.image("web:v2");
+        sim.run(60);
+        assert_eq!((sim.weight(), sim.set("web:v1").replicas, sim.set("web:v2").replicas), (100, 0, 5));
+        sim.patch("a user aborts", |status| status.abort = true);
+        sim.settle();
+        assert_eq!((sim.weight(), sim.set("web:v1").replicas), (100, 5), "stable has no pods for any of it yet");
+        let mut last = 100;
+        for _ in 0..20 {
+            sim.run(1);
+            let (weight, v2) = (sim.weight(), sim.set("web:v2").status.available);
+            assert!(weight <= last && i64::from(v2) * 20 >= weight, "{weight} after {last} on {v2} pods");
+            last = weight;
+        }
+        assert_eq!((last, sim.set("web:v2").replicas), (0, kept), "{delay:?}");
+        sim.run(60);
+        assert_eq!(sim.set("web:v2").replicas, 0, "{delay:?}");
+        if delay.is_none() {
+            expect!(sim, "dynamic_abort");
+        }
+    }
+}
+
+#[test]
+fn a_full_promotion_moves_the_weight_with_the_pods() {
+    let mut sim = running(Sim::routed(dynamic_steps(), 5));
+    sim.image("web:v2");
+    sim.run(12);
+    sim.patch("a user promotes fully", |status| status.promote_full = true);
+    sim.run(60);
+    expect!(sim, "dynamic_promote_full");
+    assert_eq!((sim.set("web:v1").replicas, sim.set("web:v2").replicas), (0, 5));
+    assert_eq!(sim.status().phase, "Healthy");
+}
+
+#[test]
+fn what_replaces_a_large_canary_lets_stable_take_its_traffic() {
+    for image in ["web:v1", "web:v3"] {
+        let mut sim = running(Sim::routed(dynamic_steps(), 5));
+        sim.image("web:v2");
+        sim.run(45);
+        assert_eq!((sim.weight(), sim.set("web:v1").replicas), (60, 2));
+        sim.image(image);
+        for _ in 0..100 {
+            sim.run(1);
+            let behind = |service: &str| {
+                let hash = sim.world.services[service].object.selector[crate::api::names::POD_TEMPLATE_HASH].clone();
+                sim.world.replica_sets.iter().find(|set| set.hash() == hash).unwrap().status.available
+            };
+            let weight = sim.weight();
+            let (stable, canary) = (behind("stable"), behind("canary"));
+            // maxUnavailable is 1 of 5: four pods may carry everything.
+            assert!(
+                i64::from(canary) * 25 >= weight && i64::from(stable) * 25 >= 100 - weight,
+                "{weight}: {stable}, {canary}\n{}",
+                sim.tail()
+            );
+        }
+        sim.run(60);
+        assert_eq!(sim.status().phase, "Healthy");
+        assert_eq!((sim.set(image).replicas, sim.set("web:v2").replicas), (5, 0));
+    }
+}
+
+/// A promotion changes neither the weights nor a selector: the Services swap roles.
+#[test]
+fn two_services_take_turns() {
+    let hashes = |sim: &Sim| {
+        ["stable", "canary"].map(|name| {
+            let selector = &sim.world.services[name].object.selector;
+            selector.get(crate::api::names::POD_TEMPLATE_HASH).cloned().unwrap_or_default()
+        })
+    };
+    let mut sim = Sim::ping_pong(basic_steps(), 5);
+    sim.run(20);
+    assert_eq!((sim.status().phase.as_str(), sim.status().canary.stable_ping_pong.as_str()), ("Healthy", "ping"));
+    let v1 = sim.set("web:v1").hash().to_owned();
+    assert_eq!(hashes(&sim), [v1.clone(), String::new()], "the Service of a canary leads nowhere yet");
+    sim.forget();
+    sim.image("web:v2");
+    sim.run(120);
+    expect!(sim, "ping_pong");
+    let v2 = sim.set("web:v2").hash().to_owned();
+    assert_eq!((sim.status().phase.as_str(), sim.status().canary.stable_ping_pong.as_str()), ("Healthy", "pong"));
+    assert_eq!((hashes(&sim), sim.weight()), ([v1, v2.clone()], 100), "pong carries everything");
+    assert_eq!(sim.set("web:v1").replicas, 0, "although ping still selects it");
+
+    sim.image("web:v3");
+    sim.run(22);
+    let v3 = sim.set("web:v3").hash().to_owned();
+    assert_eq!((hashes(&sim), sim.weight()), ([v3, v2], 50));
+    sim.patch("a user aborts", |status| status.abort = true);
+    sim.settle();
+    assert_eq!(sim.weight(), 100, "all of it to pong again");
+    sim.run(60);
+    assert_eq!((sim.set("web:v2").replicas, sim.set("web:v3").replicas), (5, 0));
+}
+
 /// Whatever users, pods and gateways do, in whatever order, and however often the controller dies: decisions settle, and
 /// traffic finds pods.
 #[test]
@@ -675,7 +936,7 @@ fn random_lives_settle_and_serve() {
         let mut sim = random_life(seed);
         sim.world.failures.clear();
         sim.broken = None;
-        sim.refuses = false;
+        (sim.refuses, sim.slow) = (false, false);
         sim.patch("the end of all faults", |status| {
             status.abort = false;
             status.pause_conditions.clear();
@@ -702,7 +963,12 @@ fn random_life(seed: u64) -> Sim {
     if random(2) == 0 {
         strategy["analysis"] = json!({"templates": [{"templateName": "errors"}], "startingStep": random(3)});
     }
-    let mut sim = if random(3) == 0 { Sim::new(basic_steps(), 4) } else { Sim::routed(strategy, 5).template("errors") };
+    strategy["dynamicStableScale"] = (random(2) == 0).into();
+    let mut sim = match random(3) {
+        0 => Sim::new(basic_steps(), 4),
+        1 => Sim::routed(strategy, 5).template("errors"),
+        _ => Sim::ping_pong(strategy, 5).template("errors"),
+    };
     sim.chance = (random(2) == 0).then_some(seed);
     let images = ["web:v1", "web:v2", "web:v3"];
     for _ in 0..25 {
@@ -721,7 +987,7 @@ fn random_life(seed: u64) -> Sim {
                 sim.edit("replicas", |rollout| rollout.spec.replicas = Some(replicas));
             }
             8 => sim.broken = [None, Some("web:v2"), Some("web:v3")][random(3) as usize],
-            9 => sim.refuses = random(3) == 0,
+            9 => (sim.refuses, sim.slow) = (random(3) == 0, random(4) == 0),
             10 => {
                 let phase =
                     [AnalysisPhase::Successful, AnalysisPhase::Failed, AnalysisPhase::Inconclusive][random(3) as usize];

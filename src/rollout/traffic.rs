@@ -8,8 +8,9 @@ use crate::traffic::{Applied, Context, ObservedSplit, Router, Split};
 
 use super::draft::Draft;
 use super::guard::Traffic;
+use super::replicas::Counts;
 use super::scene::Scene;
-use super::{events, experiments, replicas};
+use super::{events, experiments, replicas, services};
 
 /// Seconds after which a route that was not taken up yet is looked at again.
 const VERIFY_SECONDS: i64 = 10;
@@ -24,8 +25,7 @@ pub(super) struct Routing<'a> {
 impl<'a> Routing<'a> {
     pub fn observe(scene: &Scene<'a>) -> Self {
         let routers = scene.canary.traffic_routing.as_ref().map_or(Vec::new(), crate::traffic::routers);
-        let (stable, canary) = (scene.canary.stable_service(), scene.canary.canary_service());
-        let traffic = Traffic::observe(scene.world, stable, canary, &routers);
+        let traffic = Traffic::observe(scene.world, scene.stable_service, scene.canary_service, &routers);
         Self { routers, traffic, total: replicas::max_weight(scene.canary) }
     }
 
@@ -50,7 +50,7 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
         return 0;
     }
     if status.promote_full {
-        return status.canary.weights.as_ref().map_or(0, |weights| weights.canary.weight);
+        return if scene.canary.dynamic_stable_scale { carried(scene) } else { replicas::recorded_weight(status) };
     }
     if scene.canary.steps.is_empty() {
         return 0;
@@ -63,6 +63,12 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
     scene.canary.steps[..index].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)
 }
 
+/// The weight that the available pods of the new version are the share for.
+fn carried(scene: &Scene<'_>) -> i32 {
+    let available = scene.revisions.new.map_or(0, |new| Counts::from(new).kept()).min(scene.replicas);
+    replicas::share_down(available, replicas::max_weight(scene.canary), scene.replicas)
+}
+
 /// Writes the splits that may be made now, and records them.
 pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, splits: &[Option<Split>]) {
     if routing.routers.is_empty() {
@@ -71,8 +77,8 @@ pub(super) fn route(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<
     }
     let context = Context {
         rollout: scene.rollout,
-        stable_service: scene.canary.stable_service(),
-        canary_service: scene.canary.canary_service(),
+        stable_service: scene.stable_service,
+        canary_service: scene.canary_service,
         services: &scene.world.services,
         routes: &scene.world.routes,
     };
@@ -116,7 +122,11 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, weigh
         pod_template_hash,
     };
     let previous = draft.status.canary.weights.take();
-    let canary = destination(weight, scene.canary.canary_service(), scene.revisions.hash.clone());
+    // Until the Service is switched, the weight goes to the version before.
+    let behind = scene.world.services.get(scene.canary_service).filter(|_| weight > 0);
+    let behind = behind.map(|service| services::selected(&service.object)).filter(|hash| !hash.is_empty());
+    let canary_hash = behind.unwrap_or(&scene.revisions.hash).to_owned();
+    let canary = destination(weight, scene.canary.canary_service(), canary_hash);
     // Of an experiment's Services what is observed, so that its pods stay until routes have let go of them.
     let additional = experiments::observed_weights(scene.world, &routing.traffic);
     let others: i32 = additional.iter().map(|to| to.weight).sum();
@@ -127,23 +137,27 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, weigh
         draft.event(events::weight_updated(from, weight));
         draft.because(format!("weight {weight}/{total}"));
     }
-    let verified = previous.and_then(|weights| weights.verified).map(|verified| verified && from == Some(weight));
+    // What was seen of another weight says nothing of this one.
+    let verified = previous.and_then(|weights| weights.verified).filter(|_| from == Some(weight));
     draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional, verified });
 }
 
 /// Records whether the data plane follows. What was just written is read back by the next decision.
+///
+/// `verified` is false once a router has refused the weight, so that this is told once; absent while nothing is known.
 fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
     if edited {
         return;
     }
-    let known = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
-    let mut lagging = false;
+    let told = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
+    let (mut lagging, mut refused) = (false, false);
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {
             Ok(ObservedSplit { applied: Applied::Yes, .. }) => continue,
             Ok(ObservedSplit { applied: Applied::Pending { why }, .. }) => why.clone(),
             Ok(ObservedSplit { applied: Applied::Refused { why }, .. }) => {
-                if !known {
+                refused = true;
+                if !told {
                     draft.event(events::routing_failed(why));
                 }
                 why.clone()
@@ -158,7 +172,11 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) {
         draft.wake_after(draft.world.now, VERIFY_SECONDS);
     }
     if let Some(weights) = &mut draft.status.canary.weights {
-        // Routers that cannot tell leave it absent; once one has told of a delay it also tells of its end.
-        weights.verified = if lagging { Some(false) } else { weights.verified.map(|_| true) };
+        weights.verified = match (refused, lagging) {
+            (true, _) => Some(false),
+            (false, true) => None,
+            // Routers that cannot tell leave it absent; a refusal also has an end.
+            (false, false) => weights.verified.map(|_| true),
+        };
     }
 }

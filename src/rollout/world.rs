@@ -8,6 +8,7 @@ use jiff::Timestamp;
 pub use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisRun;
 pub use crate::api::replica_set::{ReplicaSet, ReplicaSetStatus};
+use crate::api::resource::ObjectRef;
 use crate::api::{Experiment, Rollout};
 use crate::plan::Failure;
 pub use crate::traffic::observed::{Observed, Routes, Service};
@@ -25,6 +26,8 @@ pub struct World {
     pub services: BTreeMap<String, Observed<Service>>,
     /// Objects that the routers asked for; one that does not exist is not in the map.
     pub routes: Routes,
+    /// Services and routes that do not exist any more, and when they were seen to be gone, if that is not long ago.
+    pub gone: BTreeMap<ObjectRef, Timestamp>,
     /// AnalysisRuns that the Rollout controls; sorted by name.
     pub analysis_runs: Vec<Arc<AnalysisRun>>,
     /// Experiments that the Rollout controls; sorted by name.

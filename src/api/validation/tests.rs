@@ -152,6 +152,22 @@ fn every_rule_names_its_field() {
             canary(json!({"trafficRouting": {"gatewayAPI": {"httpRoute": "web"}}})),
             "spec.strategy.canary.stableService: Invalid value: \"\"",
         ),
+        (
+            canary(json!({"pingPong": {"pingService": "a", "pongService": "b"}})),
+            "spec.strategy.canary.pingPong: Invalid value: {\"pingService\":\"a\",\"pongService\":\"b\"}: needs trafficRouting:",
+        ),
+        (
+            canary(
+                json!({"pingPong": {"pingService": "a", "pongService": "a"}, "trafficRouting": {"gatewayAPI": {"httpRoute": "web"}}}),
+            ),
+            "spec.strategy.canary.pingPong.pingService: Invalid value: \"a\": must differ from pongService",
+        ),
+        (
+            routed(
+                json!({"pingPong": {"pingService": "a", "pongService": "b"}, "trafficRouting": {"nginx": {"stableIngress": "web"}}}),
+            ),
+            "spec.strategy.canary.pingPong: Invalid value: {\"pingService\":\"a\",\"pongService\":\"b\"}: needs trafficRouting by",
+        ),
         (canary(json!({"trafficRouting": {}})), "spec.strategy.canary.trafficRouting: Required value: a router"),
         (
             istio(json!({"trafficRouting": {"maxTrafficWeight": 1000}})),

@@ -5,7 +5,13 @@ use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::traffic_routing::TrafficRouting;
 
 pub(super) fn check(strategy: &CanaryStrategy, at: &FieldPath, errors: &mut Vec<FieldError>) {
-    let Some(routing) = &strategy.traffic_routing else { return };
+    let Some(routing) = &strategy.traffic_routing else {
+        if let Some(services) = &strategy.ping_pong {
+            let detail = "needs trafficRouting: without it no weight moves between the two Services";
+            errors.push(FieldError::invalid(at.child("pingPong"), serde_json::json!(services), detail));
+        }
+        return;
+    };
     services(strategy, routing, at, errors);
     ping_pong(strategy, routing, at, errors);
     let at = at.child("trafficRouting");
@@ -77,9 +83,12 @@ fn services(strategy: &CanaryStrategy, routing: &TrafficRouting, at: &FieldPath,
 fn ping_pong(strategy: &CanaryStrategy, routing: &TrafficRouting, at: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(services) = &strategy.ping_pong else { return };
     let at_services = at.child("pingPong");
-    let able = routing.alb.is_some() || routing.istio.is_some() || !routing.plugins.is_empty();
-    if !able {
-        let detail = "needs trafficRouting by alb, istio or a plugin";
+    let able = routing.alb.is_some()
+        || routing.istio.is_some()
+        || routing.gateway_api.is_some()
+        || !routing.plugins.is_empty();
+    if !able || routing.nginx.is_some() {
+        let detail = "needs trafficRouting by alb, gatewayAPI, istio or a plugin";
         errors.push(FieldError::invalid(&at_services, serde_json::json!(services), detail));
     }
     for (field, service) in [("pingService", &services.ping_service), ("pongService", &services.pong_service)] {

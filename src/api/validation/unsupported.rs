@@ -22,8 +22,6 @@ const CANARY: &[Check<CanaryStrategy>] = &[
     ("antiAffinity", |canary| canary.anti_affinity.is_some()),
     ("canaryMetadata", |canary| canary.canary_metadata.is_some()),
     ("stableMetadata", |canary| canary.stable_metadata.is_some()),
-    ("dynamicStableScale", |canary| canary.dynamic_stable_scale),
-    ("pingPong", |canary| canary.ping_pong.is_some()),
 ];
 
 const ROUTING: &[Check<TrafficRouting>] = &[

@@ -71,6 +71,8 @@ pub struct Admitted {
     pub holds: Vec<Hold>,
     /// By name of each ReplicaSet that shrinks: what must still be as it was observed.
     pub confirm: BTreeMap<String, Vec<Basis>>,
+    /// When the next Service is followed as it is: what is held for it may be free then, also where a route is in doubt.
+    settles: Option<Timestamp>,
 }
 
 /// Something that waits.
@@ -94,6 +96,7 @@ pub fn admit(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, pr
     guard.services(&proposal.services, &mut admitted);
     guard.sizes(&proposal.replicas, &mut admitted);
     guard.deletions(&proposal.delete, &mut admitted);
+    admitted.settles = traffic.services_settle.values().min().copied();
     admitted
 }
 
@@ -106,6 +109,8 @@ struct Guard<'a> {
     limits: Limits,
     /// Fewest pods that carry all of the traffic.
     enough: i32,
+    /// Whether the Services of stable and canary swap (`pingPong`).
+    takes_turns: bool,
     /// The size that a `setCanaryScale` gives the canary.
     canary_size: Option<i32>,
     aborted: bool,
@@ -132,7 +137,8 @@ impl<'a> Guard<'a> {
                 let scale = replicas::set_canary_scale(canary, &status)?;
                 Some(replicas::routed_canary(replicas, scale, traffic.total(), canary.min_pods_per_replica_set))
             });
-        Self { world, revisions, traffic, replicas, limits, enough, canary_size, aborted: status.abort }
+        let takes_turns = canary.is_some_and(|canary| canary.ping_pong.is_some());
+        Self { world, revisions, traffic, replicas, limits, enough, takes_turns, canary_size, aborted: status.abort }
     }
 
     /// Pods that a ReplicaSet needs for a weight at its full strength.
@@ -282,9 +288,10 @@ impl Admitted {
             .collect()
     }
 
-    /// When the first hold ends by time.
+    /// When the first hold ends by time, or may end.
     pub fn wake(&self) -> Option<Timestamp> {
-        self.holds.iter().filter_map(|hold| hold.until).min()
+        let held = self.settles.filter(|_| !self.holds.is_empty());
+        self.holds.iter().filter_map(|hold| hold.until).chain(held).min()
     }
 }
 

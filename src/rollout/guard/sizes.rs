@@ -177,7 +177,9 @@ impl Guard<'_> {
                 None => format!("{together} of {} of the traffic may still reach it", self.traffic.total()),
             });
         }
-        for service in self.world.services.keys().filter(|service| behind(service)) {
+        let services: BTreeSet<&String> =
+            self.world.services.keys().chain(self.traffic.services_settle.keys()).collect();
+        for service in services.into_iter().filter(|service| behind(service)) {
             at_least(self.plain_need(service, replica_set), &|| {
                 format!("Service {service} may still send traffic to it")
             });
@@ -195,6 +197,10 @@ impl Guard<'_> {
             return self.full_strength(replica_set, self.traffic.total());
         }
         if self.is_preview(service) {
+            return 0;
+        }
+        if self.takes_turns && self.traffic.role(service) == Some(Role::Canary) {
+            // It selects the version before until the next update, and only routes lead to it: their weight counts.
             return 0;
         }
         let is_stable = self.revisions.stable.is_some_and(|stable| stable.name == replica_set.name);

@@ -402,6 +402,7 @@ fn world(state: &State) -> World {
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services: [service(STABLE, &state.stable), service(CANARY, &state.canary)].into(),
         routes: state.routes.iter().enumerate().map(route).collect(),
+        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
@@ -507,11 +508,13 @@ fn proposals() -> impl Strategy<Value = Proposal> {
 }
 
 /// What strategies ask for in the end: a canary of some weight, a promoted one, or stable alone again.
-fn goal(state: &State, weight: i32) -> Proposal {
+fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     let weight = if state.aborted || state.new == 0 { 0 } else { weight };
     let routed = !state.routes.is_empty();
     let (canary, stable) = match (routed, state.canary_size) {
         (true, Some(size)) if weight > 0 => (size.max(1), state.replicas),
+        // With dynamicStableScale stable has no more pods than its weight needs.
+        (true, _) if dynamic => (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100)),
         (true, _) => (ceil(weight * state.replicas, 100), state.replicas),
         (false, _) => replicas::ideal_split(state.replicas, weight, 100, state.surge),
     };
@@ -542,11 +545,11 @@ proptest! {
     }
 
     #[test]
-    fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100) {
+    fn every_sound_goal_is_reached_and_safely(mut state in states(), weight in 0..=100, dynamic: bool) {
         if state.replicas == 0 {
             (state.replicas, state.unavailable) = (1, 1);
         }
-        let proposal = goal(&state, weight);
+        let proposal = goal(&state, weight, dynamic);
         for _ in 0..40 {
             check_all_subsets(&state, &proposal)?;
             let (admitted, writes) = decide(&state, &proposal);
@@ -666,6 +669,38 @@ fn an_abort_needs_neither_the_canary_service_nor_a_gateway() {
     let revisions = revisions(&world, &state);
     let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
     assert_eq!(admit(&world, &revisions, &traffic, weight(0)).splits, [Some(Split::new(0, 100))]);
+}
+
+#[test]
+fn a_service_that_was_deleted_may_still_lead_to_its_pods() {
+    let state = State { aborted: true, ..canary_at(0, 2) };
+    let mut world = world(&state);
+    world.services.remove(CANARY);
+    for (seconds, left) in [(2, 2), (5, 0)] {
+        let canary = ObjectRef::new(SERVICE, "shop", CANARY);
+        world.gone = [(canary, world.now - SignedDuration::from_secs(seconds))].into();
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+        let admitted = admit(&world, &revisions, &traffic, size(1, 0));
+        assert_eq!(admitted.replicas[&name(1)], left, "after {seconds} s");
+        let told: Vec<_> = admitted.holds.iter().map(ToString::to_string).collect();
+        let expected = "ReplicaSet web-h1 stays at 2: Service web-canary may still send traffic to it \
+                        (until 2026-01-01T12:00:03Z)";
+        assert_eq!(told, if left == 0 { vec![] } else { vec![expected] });
+    }
+}
+
+#[test]
+fn a_route_that_was_deleted_may_still_give_its_weight() {
+    let state = canary_at(0, 2);
+    let mut world = world(&state);
+    for (seconds, left) in [(2, 2), (5, 0)] {
+        let other = ObjectRef::new(HTTP_ROUTE, "shop", "selected");
+        world.gone = [(other, world.now - SignedDuration::from_secs(seconds))].into();
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[&GatewayApiRouter]);
+        assert_eq!(admit(&world, &revisions, &traffic, size(1, 0)).replicas[&name(1)], left, "after {seconds} s");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::resource::SERVICE;
 use crate::api::{names, selector};
 use crate::plan::Basis;
 use crate::rollout::replicas;
@@ -56,15 +57,27 @@ impl<'a> Traffic<'a> {
             let settled = since.checked_add(delay).unwrap_or(Timestamp::MAX);
             (settled > world.now).then_some(settled)
         };
+        // What is gone may go on acting for as long as what has changed.
+        let (gone_services, gone_routes): (Vec<_>, Vec<_>) =
+            world.gone.iter().partition(|(object, _)| object.resource == SERVICE);
+        let (gone_services, gone_routes) = (gone_services.into_iter(), gone_routes.into_iter());
         Self {
             stable_service,
             canary_service,
             routers: routers.iter().map(|router| router.observe(&context, total)).collect(),
-            routes_settle: world.routes.values().filter_map(|route| settles(route.since)).max(),
+            routes_settle: world
+                .routes
+                .values()
+                .map(|route| route.since)
+                .chain(gone_routes.map(|(_, at)| *at))
+                .filter_map(settles)
+                .max(),
             services_settle: world
                 .services
                 .iter()
-                .filter_map(|(name, service)| Some((name.clone(), settles(service.since)?)))
+                .map(|(name, service)| (name, service.since))
+                .chain(gone_services.map(|(service, at)| (&service.name, *at)))
+                .filter_map(|(name, since)| Some((name.clone(), settles(since)?)))
                 .collect(),
             total,
         }

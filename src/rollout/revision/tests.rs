@@ -32,6 +32,7 @@ fn world(rollout: Rollout, replica_sets: Vec<ReplicaSet>) -> World {
         replica_sets,
         services: BTreeMap::new(),
         routes: BTreeMap::new(),
+        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),

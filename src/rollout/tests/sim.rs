@@ -27,6 +27,12 @@ pub struct Sim {
     pub broken: Option<&'static str>,
     /// Whether the gateway refuses routes.
     pub refuses: bool,
+    /// Whether the gateway looks at no route.
+    pub slow: bool,
+    /// Whether what has failed succeeds when it is tried again.
+    pub heals: bool,
+    /// Whether nothing can be written to the status of AnalysisRuns.
+    pub unwritable: bool,
     /// State of the chance by which the controller dies within a plan: some of its writes are made, the status is not.
     pub chance: Option<u64>,
     /// Services that the Rollout neither names nor manages.
@@ -69,6 +75,7 @@ impl Sim {
             replica_sets: Vec::new(),
             services: BTreeMap::new(),
             routes: BTreeMap::new(),
+            gone: BTreeMap::new(),
             analysis_runs: Vec::new(),
             experiments: Vec::new(),
             templates: Templates::default(),
@@ -81,6 +88,9 @@ impl Sim {
             pod_seconds: 5,
             broken: None,
             refuses: false,
+            slow: false,
+            heals: false,
+            unwritable: false,
             chance: None,
             strangers: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -115,6 +125,16 @@ impl Sim {
         });
         let reference = ObjectRef::new(HTTP_ROUTE, "shop", "web");
         sim.world.routes.insert(reference, Observed { object: Arc::new(route), since: sim.start });
+        sim
+    }
+
+    /// The same, the Services taking turns.
+    pub fn ping_pong(mut strategy: Value, replicas: i32) -> Self {
+        strategy["pingPong"] = json!({"pingService": "stable", "pongService": "canary"});
+        let mut sim = Self::routed(strategy, replicas);
+        let canary = Arc::make_mut(&mut sim.world.rollout).spec.strategy.canary.as_mut().unwrap();
+        canary.stable_service.clear();
+        canary.canary_service.clear();
         sim
     }
 
@@ -203,6 +223,13 @@ impl Sim {
         let rollout = Arc::make_mut(&mut self.world.rollout);
         change(rollout);
         rollout.metadata.generation = rollout.metadata.generation.map(|generation| generation + 1);
+    }
+
+    /// A user deletes a Service.
+    pub fn delete(&mut self, service: &str) {
+        self.note(&format!("Service {service} is deleted"));
+        self.world.services.remove(service);
+        self.world.gone.insert(ObjectRef::new(resource::SERVICE, "shop", service), self.world.now);
     }
 
     pub fn image(&mut self, image: &str) {
@@ -393,7 +420,7 @@ impl Sim {
             };
         }
         for (reference, route) in &mut self.world.routes {
-            if reference.resource != HTTP_ROUTE {
+            if reference.resource != HTTP_ROUTE || self.slow {
                 continue;
             }
             let route = Arc::make_mut(&mut route.object);
@@ -406,6 +433,9 @@ impl Sim {
                 "conditions": [condition("Accepted"), condition("ResolvedRefs")]}]});
         }
         for run in &mut self.world.analysis_runs {
+            if self.unwritable {
+                break;
+            }
             let run = Arc::make_mut(run);
             let status = run.status.get_or_insert_default();
             if run.spec.terminate && !status.phase.completed() {
@@ -426,7 +456,7 @@ impl Sim {
             }
             self.writes[0] += 1;
             let fails = failed.iter().any(|known| known.object == *action.object() && known.action == action.kind());
-            if !fails {
+            if !fails || self.heals {
                 self.carry_out(action);
             }
         }

@@ -157,6 +157,7 @@ fn world(state: &State) -> World {
         rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services,
+        gone: BTreeMap::new(),
         routes: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
