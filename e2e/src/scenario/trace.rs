@@ -297,6 +297,9 @@ impl State {
             Kind::AnalysisRun => {
                 let name = self.plain(name);
                 let mut lines = self.differences(&format!("analysis {name}"), analysis_facets, before, after);
+                if after.or(before).is_some_and(of_experiment) {
+                    return self.of_trial(lines);
+                }
                 lines.iter_mut().for_each(|line| line.lane = Lane::Analysis);
                 lines
             }
