@@ -39,7 +39,8 @@ pub(super) fn pass(
     let sizes = sizes(scene, draft);
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
-    let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached);
+    let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
+    let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached, enough);
     let proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
     let admitted = admit(scene, draft, routing, proposal);
     services::switch(scene, draft, &admitted.services);

@@ -894,6 +894,38 @@ fn what_replaces_a_large_canary_lets_stable_take_its_traffic() {
     }
 }
 
+#[test]
+fn a_step_may_ask_for_less_than_the_one_before() {
+    for dynamic in [false, true] {
+        let mut sim = running(Sim::routed(
+            json!({"dynamicStableScale": dynamic,
+                "steps": [{"setWeight": 60}, {"pause": {"duration": "20s"}}, {"setWeight": 20}, {"pause": {}}]}),
+            5,
+        ));
+        sim.image("web:v2");
+        sim.run(20);
+        assert_eq!(sim.weight(), 60);
+        sim.run(40);
+        assert_eq!((sim.weight(), sim.set("web:v2").replicas), (20, 1), "dynamicStableScale: {dynamic}");
+        assert_eq!(sim.set("web:v1").replicas, if dynamic { 4 } else { 5 });
+        assert_eq!((sim.status().phase.as_str(), sim.status().current_step_index), ("Paused", Some(3)));
+    }
+}
+
+#[test]
+fn an_autoscaler_changes_both_sizes_in_flight() {
+    let steps = json!({"dynamicStableScale": true, "steps": [{"setWeight": 60}, {"pause": {}}]});
+    let mut sim = running(Sim::routed(steps, 5));
+    sim.image("web:v2");
+    sim.run(40);
+    for (replicas, expected) in [(10, (4, 6)), (4, (2, 3)), (5, (2, 3))] {
+        sim.edit("the autoscaler", |rollout| rollout.spec.replicas = Some(replicas));
+        sim.run(20);
+        assert_eq!((sim.set("web:v1").replicas, sim.set("web:v2").replicas), expected, "of {replicas}");
+        assert_eq!(sim.weight(), 60);
+    }
+}
+
 /// A promotion changes neither the weights nor a selector: the Services swap roles.
 #[test]
 fn two_services_take_turns() {

@@ -43,8 +43,9 @@ impl<'a> Routing<'a> {
     }
 }
 
-/// The weight that the canary should have. `ready` tells whether its pods are there.
-pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bool) -> i32 {
+/// The weight that the canary should have. `ready` tells whether all sizes are as the step asks, `enough` whether the
+/// canary has at least the pods that it asks for.
+pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bool, enough: bool) -> i32 {
     let has_pods = scene.revisions.new.is_some_and(|new| new.status.available > 0);
     if scene.is_promoted(status) || status.abort || !has_pods {
         return 0;
@@ -55,9 +56,12 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
     if scene.canary.steps.is_empty() {
         return 0;
     }
-    if ready {
-        // Also at the end, where this is all of the traffic.
-        return replicas::current_set_weight(scene.canary, status);
+    // Also at the end, where this is all of the traffic.
+    let weight = replicas::current_set_weight(scene.canary, status);
+    // The pods that are too many for less weight go only after it.
+    let less = enough && weight <= replicas::recorded_weight(status) && services::canary_is_selected(scene);
+    if ready || less {
+        return weight;
     }
     let index = replicas::current_step(scene.canary, status).unwrap_or(scene.canary.steps.len());
     scene.canary.steps[..index].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)

@@ -38,6 +38,8 @@ struct State {
     surge: i32,
     unavailable: i32,
     aborted: bool,
+    /// Whether the Services swap, so that nobody calls that of the canary by its name.
+    takes_turns: bool,
     canary_size: Option<i32>,
     new: usize,
     pods: [Pods; 4],
@@ -121,7 +123,9 @@ fn check(before: &State, after: &State, all: &[Write]) -> Result<(), String> {
                     return Err(format!("S2: revision {one} scaled to {size}, {share}% may reach it"));
                 }
             }
-            let selected = after.stable.all().chain(after.canary.all()).any(|selection| selection == Some(one));
+            let by_name = if before.takes_turns { None } else { Some(&after.canary) };
+            let services = std::iter::once(&after.stable).chain(by_name);
+            let selected = services.flat_map(Lagging::all).any(|selection| selection == Some(one));
             let old = one != 0 && one != before.new;
             let least = if before.routes.is_empty() { 1 } else { spec };
             let waiting = before.pods[0].spec == 0 || before.pods[before.new].spec == 0;
@@ -357,6 +361,9 @@ fn world(state: &State) -> World {
         "maxUnavailable": state.unavailable,
         "steps": [{ "setCanaryScale": { "matchTrafficWeight": true } }],
     });
+    if state.takes_turns {
+        canary["pingPong"] = json!({ "pingService": STABLE, "pongService": CANARY });
+    }
     if let Some(size) = state.canary_size {
         canary["steps"] = json!([{ "setCanaryScale": { "replicas": size } }]);
         canary["abortScaleDownDelaySeconds"] = 0.into();
@@ -457,38 +464,39 @@ fn revisions<'a>(world: &'a World, state: &State) -> Revisions<'a> {
 fn states() -> impl Strategy<Value = State> {
     let pods = || (0..=6, 0..=7).prop_map(|(spec, available)| Pods { spec, available });
     let few = || prop_oneof![2 => Just(Pods::default()), 1 => pods()];
-    let sizes = (0..=6_i32, 0..=2_i32, 0..=2_i32, any::<bool>(), prop::option::weighted(0.2, 0..=3_i32), 0..4_usize);
+    let sizes =
+        (0..=6_i32, 0..=2_i32, 0..=2_i32, any::<(bool, bool)>(), prop::option::weighted(0.2, 0..=3_i32), 0..4_usize);
     let service = || (prop::option::weighted(0.85, 0..4_usize), prop::option::weighted(0.3, 0..4_usize));
     let route = || (prop_oneof![Just(0), 0..=100, Just(100)], prop::option::weighted(0.3, 0..=100));
     let traffic = (service(), service(), prop::collection::vec(route(), 0..=2), prop::bool::weighted(0.1));
-    (sizes, (pods(), pods(), few(), few()), traffic).prop_map(
-        |((replicas, surge, unavailable, aborted, canary_size, new), pods, (stable, canary, routes, pending))| {
-            let pods = [pods.0, pods.1, pods.2, pods.3];
-            // The guard itself has kept the pods of what a Service has selected until just now.
-            let lagging = |(now, before): (Option<usize>, Option<usize>)| {
-                Lagging::new(now, before.filter(|one| pods[*one] != Pods::default()).map(Some))
-            };
-            // Nor has it let stable's Service select a revision that was to be aborted.
-            let stable = match (aborted && new != 0, stable) {
-                (true, (now, before)) => (now.filter(|one| *one != new), before.filter(|one| *one != new)),
-                (false, stable) => stable,
-            };
-            let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
-            State {
-                replicas,
-                surge,
-                unavailable: unavailable.min(replicas),
-                aborted,
-                canary_size: canary_size.filter(|_| !routes.is_empty()),
-                new,
-                pods,
-                stable: lagging(stable),
-                canary: lagging(canary),
-                pending: pending && !routes.is_empty(),
-                routes: routes.into_iter().map(|(now, before)| Lagging::new(now, before)).collect(),
-            }
-        },
-    )
+    (sizes, (pods(), pods(), few(), few()), traffic).prop_map(|(sizes, pods, (stable, canary, routes, pending))| {
+        let (replicas, surge, unavailable, (aborted, takes_turns), canary_size, new) = sizes;
+        let pods = [pods.0, pods.1, pods.2, pods.3];
+        // The guard itself has kept the pods of what a Service has selected until just now.
+        let lagging = |(now, before): (Option<usize>, Option<usize>)| {
+            Lagging::new(now, before.filter(|one| pods[*one] != Pods::default()).map(Some))
+        };
+        // Nor has it let stable's Service select a revision that was to be aborted.
+        let stable = match (aborted && new != 0, stable) {
+            (true, (now, before)) => (now.filter(|one| *one != new), before.filter(|one| *one != new)),
+            (false, stable) => stable,
+        };
+        let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+        State {
+            replicas,
+            surge,
+            unavailable: unavailable.min(replicas),
+            aborted,
+            takes_turns: takes_turns && !routes.is_empty(),
+            canary_size: canary_size.filter(|_| !routes.is_empty()),
+            new,
+            pods,
+            stable: lagging(stable),
+            canary: lagging(canary),
+            pending: pending && !routes.is_empty(),
+            routes: routes.into_iter().map(|(now, before)| Lagging::new(now, before)).collect(),
+        }
+    })
 }
 
 fn proposals() -> impl Strategy<Value = Proposal> {
@@ -513,8 +521,10 @@ fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     let routed = !state.routes.is_empty();
     let (canary, stable) = match (routed, state.canary_size) {
         (true, Some(size)) if weight > 0 => (size.max(1), state.replicas),
-        // With dynamicStableScale stable has no more pods than its weight needs.
-        (true, _) if dynamic => (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100)),
+        // With dynamicStableScale stable has no more pods than its weight needs, once the weight goes to the new version.
+        (true, _) if dynamic && state.canary.now == Some(state.new) => {
+            (ceil(weight * state.replicas, 100), ceil((100 - weight) * state.replicas, 100))
+        }
         (true, _) => (ceil(weight * state.replicas, 100), state.replicas),
         (false, _) => replicas::ideal_split(state.replicas, weight, 100, state.surge),
     };
@@ -549,8 +559,9 @@ proptest! {
         if state.replicas == 0 {
             (state.replicas, state.unavailable) = (1, 1);
         }
-        let proposal = goal(&state, weight, dynamic);
+        let mut proposal = Proposal::default();
         for _ in 0..40 {
+            proposal = goal(&state, weight, dynamic);
             check_all_subsets(&state, &proposal)?;
             let (admitted, writes) = decide(&state, &proposal);
             if writes.is_empty() && admitted.holds.is_empty() {
@@ -575,6 +586,7 @@ fn canary_at(weight: i32, pods: i32) -> State {
         surge: 3,
         unavailable: 2,
         aborted: false,
+        takes_turns: false,
         canary_size: None,
         new: 1,
         pods: [available(10), available(pods), Pods::default(), Pods::default()],

@@ -159,6 +159,7 @@ fn world(state: &State) -> World {
         services,
         gone: BTreeMap::new(),
         routes: BTreeMap::new(),
+        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
