@@ -34,7 +34,7 @@ pub struct Plan<S> {
 pub enum Action {
     /// Creates an object. That it exists already is no failure if our controller owns it: the next decision sees it.
     Create { object: ObjectRef, body: Value },
-    /// Changes `spec.replicas` of a ReplicaSet and some annotations (`None` removes one).
+    /// Changes `spec.replicas` of a ReplicaSet (or of the Deployment of a `workloadRef`) and some annotations (`None` removes one).
     Scale {
         replica_set: Basis,
         from: i32,
@@ -48,6 +48,8 @@ pub enum Action {
     MergePatch { object: Basis, patch: Value, what: String },
     /// A JSON patch (RFC 6902) that carries its own `test` operations. `what` says it in words.
     JsonPatch { object: Basis, patch: json_patch::Patch, what: String },
+    /// Evicts a pod, with the uid as precondition. Disruption budgets may refuse it; a plan expects that.
+    Evict { pod: Basis, what: String },
     /// Deletes an object, with the uid as precondition.
     Delete { object: Basis, what: String },
 }
@@ -87,6 +89,7 @@ pub enum FailedAction {
     Create,
     Scale,
     Patch,
+    Evict,
     Delete,
 }
 
@@ -106,6 +109,7 @@ impl Action {
         match self {
             Self::Create { object, .. } => object,
             Self::Scale { replica_set, .. } => &replica_set.object,
+            Self::Evict { pod, .. } => &pod.object,
             Self::MergePatch { object, .. } | Self::JsonPatch { object, .. } | Self::Delete { object, .. } => {
                 &object.object
             }
@@ -118,6 +122,7 @@ impl Action {
             Self::Create { .. } => FailedAction::Create,
             Self::Scale { .. } => FailedAction::Scale,
             Self::MergePatch { .. } | Self::JsonPatch { .. } => FailedAction::Patch,
+            Self::Evict { .. } => FailedAction::Evict,
             Self::Delete { .. } => FailedAction::Delete,
         }
     }
@@ -140,6 +145,7 @@ impl fmt::Display for Action {
             Self::MergePatch { object, what, .. } | Self::JsonPatch { object, what, .. } => {
                 write!(f, "patch {}: {what}", object.object)
             }
+            Self::Evict { pod, what } => write!(f, "evict {}: {what}", pod.object),
             Self::Delete { object, what } => write!(f, "delete {}: {what}", object.object),
         }
     }

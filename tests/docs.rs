@@ -114,6 +114,13 @@ fn helm_values_are_values_of_the_chart() {
     }
 }
 
+#[test]
+fn manifests_of_other_systems_can_be_read() {
+    for block in pages().iter().flat_map(|page| &page.blocks).filter(|block| block.is_foreign()) {
+        assert_eq!(manifest::parse(&block.place, &block.text).unwrap().len(), 1, "{}", block.place);
+    }
+}
+
 fn contained(value: &Value, chart: &Value, at: &str) {
     let (Value::Object(fields), Value::Object(known)) = (value, chart) else { return };
     // An empty map of the chart takes any keys.
@@ -140,6 +147,14 @@ fn commands_exist() {
                 _ => continue,
             }
             checked += 1;
+        }
+    }
+    // What a container of ours is told to do.
+    for object in pages().iter().flat_map(|page| objects(page)).filter(|object| object.kind() == "Job") {
+        let container = &object.value["spec"]["template"]["spec"]["containers"][0];
+        if container["image"].as_str().is_some_and(|image| image.contains("/tidegate:")) {
+            let args: Vec<&str> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            parses(&object.source.to_string(), &[&["tidegate"][..], &args].concat());
         }
     }
     assert!(checked >= 20, "only {checked} commands were found in the manual");
@@ -183,40 +198,40 @@ fn all_commands_and_flags_are_listed() {
     assert_eq!(written, generated, "run UPDATE_DOCS=1 cargo test --test docs");
 }
 
+/// Pictures in the manual are those that the tests of the tree draw.
+#[test]
+fn pictures_are_as_they_are_drawn() {
+    let mut count = 0;
+    for block in pages().iter().flat_map(|page| &page.blocks) {
+        let Some(name) = block.info.strip_prefix("text picture ") else { continue };
+        let drawn = read(&format!("src/cli/tree/pictures/{name}.txt"));
+        assert!(block.text == drawn, "{}: the picture {name} is now:\n{drawn}", block.place);
+        count += 1;
+    }
+    assert!(count > 0, "there is no picture in the manual");
+}
+
 #[test]
 fn all_metrics_are_listed_and_no_others() {
     let source = read("src/controller/telemetry.rs");
     let source = source.split("#[cfg(test)]").next().unwrap();
-    let literal = Regex::new(r#""((?:rollout|analysis|controller|argo|build|tidegate)_[a-z_]+)""#).unwrap();
+    let literal = Regex::new(r#""((?:rollout|analysis|experiment|controller|argo|build|tidegate)_[a-z_]+)""#).unwrap();
     let mut made: BTreeSet<String> = literal.captures_iter(source).map(|found| found[1].to_owned()).collect();
     // What is put together from parts; the last is the part, and no metric.
     for pattern in ["rollout_info_replicas_{what}", "{kind}_reconcile\"", "{kind}_reconcile_error"] {
         assert!(source.contains(pattern), "telemetry.rs has changed: {pattern}");
     }
     made.extend(["available", "unavailable", "desired", "updated"].map(|what| format!("rollout_info_replicas_{what}")));
-    for kind in ["rollout", "analysis_run"] {
+    for kind in ["rollout", "analysis_run", "experiment"] {
         made.extend([format!("{kind}_reconcile"), format!("{kind}_reconcile_error")]);
     }
     made.remove("analysis_run");
+    made.remove("experiment");
     let row = Regex::new(r"(?m)^\| `([a-z_]+)` \|").unwrap();
     let page = read("docs/reference-metrics.md");
     let listed = row.captures_iter(&page).map(|found| found[1].to_owned());
     let listed: BTreeSet<String> = listed.filter(|name| !name.starts_with("process_")).collect();
     assert_eq!(listed, made);
-}
-
-#[test]
-fn all_refused_fields_are_listed() {
-    let source = read("src/api/validation/unsupported.rs");
-    let literal = Regex::new(r#"\("([A-Za-z.]+)", (?:\||step)"#).unwrap();
-    let page = read("docs/compatibility.md");
-    let mut count = 0;
-    for found in literal.captures_iter(&source) {
-        let field = found[1].rsplit('.').next().unwrap().to_owned();
-        assert!(page.contains(&format!("`{field}`")), "docs/compatibility.md does not name {field}");
-        count += 1;
-    }
-    assert!(count >= 5, "unsupported.rs has changed: {count} fields found");
 }
 
 /// Helm renders the chart with the very arguments that the page on installing gives.
@@ -357,7 +372,7 @@ impl Drop for Folder {
 
 /// The Kubernetes objects of a page.
 fn objects(page: &Page) -> Vec<manifest::Object> {
-    let blocks = page.blocks.iter().filter(|block| block.is_yaml() && !block.is_values());
+    let blocks = page.blocks.iter().filter(|block| block.is_yaml() && !block.is_values() && !block.is_foreign());
     let mut objects = Vec::new();
     for block in blocks {
         objects.extend(manifest::parse(&block.place, &block.text).unwrap());

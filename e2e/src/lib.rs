@@ -31,6 +31,7 @@ pub mod job;
 pub mod kubelet;
 pub mod load;
 pub mod namespace;
+pub mod plugin;
 pub mod pod;
 pub mod process;
 pub mod prometheus;

@@ -18,6 +18,8 @@ pub enum Part {
     Prometheus,
     /// helm and kubectl
     Helm,
+    /// `kubectl-argo-rollouts`, Argo Rollouts' kubectl plugin
+    ArgoPlugin,
 }
 
 impl Part {
@@ -29,6 +31,7 @@ impl Part {
             Self::GatewayApi => "gateway-api",
             Self::Prometheus => "prometheus",
             Self::Helm => "helm",
+            Self::ArgoPlugin => "argo-plugin",
         }
     }
 }

@@ -17,7 +17,7 @@ use tidegate_e2e::controller::Controller;
 use tidegate_e2e::environment::{Environment, EnvironmentOptions};
 use tidegate_e2e::http::Http;
 use tidegate_e2e::wait::until;
-use tidegate_e2e::{apply, suite};
+use tidegate_e2e::{apply, chart, plugin, suite};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +39,9 @@ fn main() -> ExitCode {
             }),
             ("a_killed_controller_can_be_started_again", |environment| {
                 Box::pin(a_killed_controller_can_be_started_again(environment))
+            }),
+            ("every_command_of_the_plugin_works", |environment| {
+                Box::pin(every_command_of_the_plugin_works(environment))
             }),
         ],
     )
@@ -216,6 +219,20 @@ async fn a_killed_controller_can_be_started_again(environment: &mut Environment)
     controller.restart()?;
     until("it has printed again", PATIENCE, async || Ok(controller.log()?.lines().count() == 2)).await?;
     ensure!(controller.is_running() && controller.usage()?.resident > 0, "it does not run");
+    controller.stop().await;
+    Ok(())
+}
+
+async fn every_command_of_the_plugin_works(environment: &mut Environment) -> Result<()> {
+    apply::crds(&environment.client, &chart::workspace().join("crds")).await?;
+    let flags = ["--leader-elect=false", "--metricsPort=0", "--healthzPort=0"];
+    let controller = Controller::start(&environment.cluster, &environment.folder, ADMIN, &flags)?;
+    let kubeconfig = environment.cluster.kubeconfig(ADMIN);
+    for (name, program) in plugin::programs()? {
+        plugin::try_everything(name, &program, &environment.client, &kubeconfig, &environment.folder)
+            .await
+            .with_context(|| format!("with {name}"))?;
+    }
     controller.stop().await;
     Ok(())
 }

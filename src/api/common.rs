@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_with::skip_serializing_none;
 
+use super::resource::{self, Resource};
+
 /// Labels and annotations that are added to pods or AnalysisRuns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -45,6 +47,40 @@ pub struct WorkloadRef {
     pub name: Option<String>,
     /// `never` (default), `onsuccess` or `progressively`.
     pub scale_down: Option<String>,
+}
+
+/// When the Deployment that a `workloadRef` names gives its pods up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleDown {
+    Never,
+    /// Once the Rollout is healthy.
+    OnSuccess,
+    /// As pods of the Rollout become available.
+    Progressively,
+}
+
+impl WorkloadRef {
+    /// The kind that is named; none when a Rollout cannot take its template from it. Any version of its group will do.
+    pub fn resource(&self) -> Option<Resource> {
+        let version = self.api_version.as_deref().unwrap_or_default();
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        match (group, self.kind.as_deref().unwrap_or_default()) {
+            ("apps", "Deployment") => Some(resource::DEPLOYMENT),
+            ("apps", "ReplicaSet") => Some(resource::WORKLOAD_REPLICA_SET),
+            ("", "PodTemplate") => Some(resource::POD_TEMPLATE),
+            _ => None,
+        }
+    }
+
+    /// `scaleDown`; none when it is no word that has a meaning.
+    pub fn scale_down(&self) -> Option<ScaleDown> {
+        match self.scale_down.as_deref().unwrap_or_default() {
+            "" | "never" => Some(ScaleDown::Never),
+            "onsuccess" => Some(ScaleDown::OnSuccess),
+            "progressively" => Some(ScaleDown::Progressively),
+            _ => None,
+        }
+    }
 }
 
 /// `now` with the precision that the API persists: whole seconds.

@@ -23,6 +23,9 @@ pub const REVISION_HISTORY: &str = "rollout.argoproj.io/revision-history";
 pub const DESIRED_REPLICAS: &str = "rollout.argoproj.io/desired-replicas";
 /// Annotation of ReplicaSets: JSON of the pod metadata that was injected.
 pub const EPHEMERAL_METADATA: &str = "rollout.argoproj.io/ephemeral-metadata";
+/// Annotation of ReplicaSets, of Tidegate's own: the injected metadata has changed and the pods have not been seen to have it
+/// yet; JSON of what they may still have from before.
+pub const PODS_METADATA: &str = "tidegate.io/pods-metadata";
 /// Annotation of Rollouts: the observed generation of the workload that `workloadRef` names.
 pub const WORKLOAD_GENERATION: &str = "rollout.argoproj.io/workload-generation";
 /// Annotation of ReplicaSets: RFC 3339 instant (UTC) after which it is scaled to zero.

@@ -31,6 +31,11 @@ pub const ANALYSIS_TEMPLATE: Resource =
 pub const CLUSTER_ANALYSIS_TEMPLATE: Resource =
     Resource::new("argoproj.io", "v1alpha1", "ClusterAnalysisTemplate", "clusteranalysistemplates");
 pub const REPLICA_SET: Resource = Resource::new("apps", "v1", "ReplicaSet", "replicasets");
+/// The ReplicaSets that a `workloadRef` may name: all of them. They are known apart from [`REPLICA_SET`], of which only
+/// those with a hash label are watched.
+pub const WORKLOAD_REPLICA_SET: Resource = Resource::new("apps", "v1", "ReplicaSet (workload)", "replicasets");
+pub const DEPLOYMENT: Resource = Resource::new("apps", "v1", "Deployment", "deployments");
+pub const POD_TEMPLATE: Resource = Resource::new("", "v1", "PodTemplate", "podtemplates");
 pub const SERVICE: Resource = Resource::new("", "v1", "Service", "services");
 pub const POD: Resource = Resource::new("", "v1", "Pod", "pods");
 pub const SECRET: Resource = Resource::new("", "v1", "Secret", "secrets");

@@ -1,11 +1,14 @@
 //! Reaching the cluster, with the flags that kubectl has.
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config, ResourceExt};
+use kube::{Client, Config, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::Rollout;
@@ -23,6 +26,24 @@ pub struct Connection {
     /// Namespace; the context's when absent
     #[arg(long, short, global = true)]
     pub namespace: Option<String>,
+    /// Cluster of the kubeconfig
+    #[arg(long, global = true)]
+    pub cluster: Option<String>,
+    /// User of the kubeconfig
+    #[arg(long, global = true)]
+    pub user: Option<String>,
+    /// Address of the API server
+    #[arg(long, short, global = true)]
+    pub server: Option<String>,
+    /// Bearer token to show to the API server
+    #[arg(long, global = true)]
+    pub token: Option<String>,
+    /// User to act as
+    #[arg(long = "as", global = true)]
+    pub act_as: Option<String>,
+    /// Do not check the API server's certificate
+    #[arg(long, global = true)]
+    pub insecure_skip_tls_verify: bool,
 }
 
 /// A client and the namespace to work in.
@@ -34,16 +55,32 @@ pub struct Connected {
 
 impl Connection {
     pub async fn config(&self) -> anyhow::Result<Config> {
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config = self.found().await?;
+        if let Some(server) = &self.server {
+            config.cluster_url = server.parse().with_context(|| format!("--server {server:?}"))?;
+        }
+        if let Some(token) = &self.token {
+            config.auth_info.token = Some(token.clone().into());
+        }
+        if let Some(user) = &self.act_as {
+            config.auth_info.impersonate = Some(user.clone());
+        }
+        config.accept_invalid_certs |= self.insecure_skip_tls_verify;
+        Ok(config)
+    }
+
+    /// What the kubeconfig or the pod says.
+    async fn found(&self) -> anyhow::Result<Config> {
+        let options =
+            KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
+        let chosen = self.context.is_some() || self.cluster.is_some() || self.user.is_some();
         match &self.kubeconfig {
             Some(path) => {
                 let kubeconfig =
                     Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.context("the kubeconfig cannot be used")
             }
-            None if self.context.is_some() => {
-                Config::from_kubeconfig(&options).await.context("the kubeconfig cannot be used")
-            }
+            None if chosen => Config::from_kubeconfig(&options).await.context("the kubeconfig cannot be used"),
             None => Config::infer().await.context("there is no cluster to talk to: set --kubeconfig or $KUBECONFIG"),
         }
     }
@@ -57,34 +94,46 @@ impl Connection {
 }
 
 impl Connected {
-    pub fn rollouts(&self) -> Api<Rollout> {
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    pub fn rollouts(&self) -> Api<Rollout> {
+        self.api()
+    }
+
     pub async fn rollout(&self, name: &str) -> anyhow::Result<Rollout> {
-        self.rollouts().get(name).await.map_err(|error| self.explain(error, name))
+        self.find(name).await
     }
 
-    /// Writes a merge patch to the spec.
-    pub async fn patch_spec(&self, name: &str, patch: &Value) -> anyhow::Result<()> {
-        let patched = self.rollouts().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map(drop).map_err(|error| self.explain(error, name))
+    pub async fn find<K: Known>(&self, name: &str) -> anyhow::Result<K> {
+        self.api::<K>().get(name).await.map_err(|error| self.explain::<K>(error, name))
     }
 
-    /// Writes a merge patch to the status: through the subresource, or to the object itself where there is none.
+    /// Writes a merge patch to the object.
+    pub async fn patch<K: Known>(&self, name: &str, patch: &Value) -> anyhow::Result<()> {
+        let patched = self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(|error| self.explain::<K>(error, name))
+    }
+
+    /// Writes a merge patch to the status of a Rollout: through the subresource, or to the object itself where there is none.
     pub async fn patch_status(&self, name: &str, patch: &Value) -> anyhow::Result<()> {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match self.rollouts().patch_status(name, &parameters, &Patch::Merge(patch)).await {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => self.patch_spec(name, patch).await,
-            Err(error) => Err(self.explain(error, name)),
+            Err(kube::Error::Api(status)) if status.code == 404 => self.patch::<Rollout>(name, patch).await,
+            Err(error) => Err(self.explain::<Rollout>(error, name)),
         }
     }
 
-    pub fn explain(&self, error: kube::Error, name: &str) -> anyhow::Error {
+    pub fn explain<K: Resource<DynamicType = ()>>(&self, error: kube::Error, name: &str) -> anyhow::Error {
         match error {
             kube::Error::Api(status) if status.code == 404 => {
-                anyhow!("rollouts.argoproj.io {name:?} not found in namespace {:?}", self.namespace)
+                let kind = format!("{}.{}", K::plural(&()), K::group(&()));
+                anyhow!("{} {name:?} not found in namespace {:?}", kind.trim_end_matches('.'), self.namespace)
             }
             kube::Error::Api(status) => anyhow!("{}", status.message),
             other => anyhow::Error::new(other).context("the cluster cannot be reached"),
@@ -92,17 +141,7 @@ impl Connected {
     }
 }
 
-/// The name in `NAME` or `rollout NAME`.
-pub fn rollout_name(words: &[String]) -> anyhow::Result<&str> {
-    match words {
-        [name] => Ok(name.strip_prefix("rollout/").unwrap_or(name)),
-        [kind, name] if ["rollout", "rollouts", "ro"].contains(&kind.as_str()) => Ok(name),
-        [kind, _] => bail!("kind {kind:?} is not known here; known: rollout"),
-        _ => bail!("one name is needed: NAME, or rollout NAME"),
-    }
-}
+/// A namespaced kind that commands read and write.
+pub trait Known: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned {}
 
-/// `rollout 'NAME' WHAT`, as kubectl confirms a change.
-pub fn confirm(rollout: &Rollout, what: &str) {
-    println!("rollout '{}' {what}", rollout.name_any());
-}
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned> Known for K {}

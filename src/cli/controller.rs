@@ -23,7 +23,8 @@ pub struct Controller {
     #[command(flatten)]
     connection: Connection,
     /// Watch one namespace only: that of --namespace
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", require_equals = true,
+          action = clap::ArgAction::Set)]
     namespaced: bool,
     /// Only serve objects with this instance id; without it, those that have none
     #[arg(long, default_value = "")]
@@ -33,7 +34,7 @@ pub struct Controller {
     controllers: Vec<String>,
 
     /// trace, debug, info, warn or error
-    #[arg(long, default_value = "info")]
+    #[arg(long, default_value = "info", value_parser = level)]
     loglevel: String,
     /// text or json
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
@@ -68,7 +69,8 @@ pub struct Controller {
     propagation_delay_seconds: Option<u32>,
 
     /// Let one of several controllers lead
-    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          action = clap::ArgAction::Set)]
     leader_elect: bool,
     /// How long a leader may be silent before another one takes over
     #[arg(long, default_value = "15s", value_parser = duration)]
@@ -86,55 +88,72 @@ pub struct Controller {
 
 /// Flags of Argo Rollouts' controller that have no meaning here. They are taken, with a warning, so that its manifests
 /// need no change.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Taken for compatibility, without effect")]
-struct Ignored {
-    #[arg(long, hide = true)]
-    kloglevel: Option<String>,
-    #[arg(long, hide = true)]
-    service_threads: Option<String>,
-    #[arg(long, hide = true)]
-    ingress_threads: Option<String>,
-    #[arg(long, hide = true)]
-    ephemeral_metadata_threads: Option<String>,
-    #[arg(long, hide = true)]
-    ephemeral_metadata_update_pod_retries: Option<String>,
-    #[arg(long, hide = true)]
-    aws_target_group_binding_api_version: Option<String>,
-    #[arg(long, hide = true)]
-    alb_tag_key_resource_id: Option<String>,
-    #[arg(long, hide = true)]
-    istio_api_version: Option<String>,
-    #[arg(long, hide = true)]
-    ambassador_api_version: Option<String>,
-    #[arg(long, hide = true)]
-    traffic_split_api_version: Option<String>,
-    #[arg(long, hide = true)]
-    traefik_api_group: Option<String>,
-    #[arg(long, hide = true)]
-    traefik_api_version: Option<String>,
-    #[arg(long, hide = true)]
-    ingress_api_version: Option<String>,
-    #[arg(long, hide = true)]
-    appmesh_crd_version: Option<String>,
-    #[arg(long, hide = true)]
-    alb_ingress_classes: Vec<String>,
-    #[arg(long, hide = true)]
-    nginx_ingress_classes: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    aws_verify_target_group: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    alb_verify_weight: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    self_service_notification_enabled: Option<String>,
-    #[arg(long, hide = true)]
-    enable_pprof_address: Option<String>,
+const IGNORED: &[&str] = &[
+    "kloglevel",
+    "service-threads",
+    "ingress-threads",
+    "ephemeral-metadata-threads",
+    "ephemeral-metadata-update-pod-retries",
+    "aws-target-group-binding-api-version",
+    "alb-tag-key-resource-id",
+    "istio-api-version",
+    "ambassador-api-version",
+    "traffic-split-api-version",
+    "traefik-api-group",
+    "traefik-api-version",
+    "ingress-api-version",
+    "appmesh-crd-version",
+    "alb-ingress-classes",
+    "nginx-ingress-classes",
+    "aws-verify-target-group",
+    "alb-verify-weight",
+    "self-service-notification-enabled",
+    "enable-pprof-address",
+];
+
+/// Those of [`IGNORED`] that were given.
+#[derive(Debug)]
+struct Ignored(Vec<&'static str>);
+
+impl clap::Args for Ignored {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let mut after = "Taken from the manifests of Argo Rollouts with a warning, without effect:".to_owned();
+        let mut length = after.len();
+        let mut command = command;
+        for name in IGNORED {
+            // Some take a value, some may have one, as in `--aws-verify-target-group=false`.
+            let argument = clap::Arg::new(*name).long(*name).num_args(0..=1).hide(true).action(clap::ArgAction::Append);
+            command = command.arg(argument);
+            if length + name.len() > 104 {
+                after.push_str("\n ");
+                length = 0;
+            }
+            after.push_str(&format!(" --{name}"));
+            length += name.len() + 3;
+        }
+        command.after_help(after)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Ignored {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(IGNORED.iter().copied().filter(|name| matches.contains_id(name)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl Controller {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         self.log()?;
-        for flag in self.ignored.given() {
+        for flag in &self.ignored.0 {
             warn!("--{flag} is taken for compatibility and has no effect");
         }
         let config = self.connection.config().await?;
@@ -189,55 +208,16 @@ impl Controller {
     }
 }
 
-impl Ignored {
-    /// The names of those that were given.
-    fn given(&self) -> Vec<&'static str> {
-        let Self {
-            kloglevel,
-            service_threads,
-            ingress_threads,
-            ephemeral_metadata_threads,
-            ephemeral_metadata_update_pod_retries,
-            aws_target_group_binding_api_version,
-            alb_tag_key_resource_id,
-            istio_api_version,
-            ambassador_api_version,
-            traffic_split_api_version,
-            traefik_api_group,
-            traefik_api_version,
-            ingress_api_version,
-            appmesh_crd_version,
-            alb_ingress_classes,
-            nginx_ingress_classes,
-            aws_verify_target_group,
-            alb_verify_weight,
-            self_service_notification_enabled,
-            enable_pprof_address,
-        } = self;
-        let flags = [
-            (kloglevel.is_some(), "kloglevel"),
-            (service_threads.is_some(), "service-threads"),
-            (ingress_threads.is_some(), "ingress-threads"),
-            (ephemeral_metadata_threads.is_some(), "ephemeral-metadata-threads"),
-            (ephemeral_metadata_update_pod_retries.is_some(), "ephemeral-metadata-update-pod-retries"),
-            (aws_target_group_binding_api_version.is_some(), "aws-target-group-binding-api-version"),
-            (alb_tag_key_resource_id.is_some(), "alb-tag-key-resource-id"),
-            (istio_api_version.is_some(), "istio-api-version"),
-            (ambassador_api_version.is_some(), "ambassador-api-version"),
-            (traffic_split_api_version.is_some(), "traffic-split-api-version"),
-            (traefik_api_group.is_some(), "traefik-api-group"),
-            (traefik_api_version.is_some(), "traefik-api-version"),
-            (ingress_api_version.is_some(), "ingress-api-version"),
-            (appmesh_crd_version.is_some(), "appmesh-crd-version"),
-            (!alb_ingress_classes.is_empty(), "alb-ingress-classes"),
-            (!nginx_ingress_classes.is_empty(), "nginx-ingress-classes"),
-            (aws_verify_target_group.is_some(), "aws-verify-target-group"),
-            (alb_verify_weight.is_some(), "alb-verify-weight"),
-            (self_service_notification_enabled.is_some(), "self-service-notification-enabled"),
-            (enable_pprof_address.is_some(), "enable-pprof-address"),
-        ];
-        flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
-    }
+/// A level by its name here or in Argo Rollouts.
+fn level(text: &str) -> Result<String, String> {
+    let level = match text.to_ascii_lowercase().as_str() {
+        level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
+        "warning" => "warn".to_owned(),
+        // There is nothing above an error.
+        "fatal" | "panic" => "error".to_owned(),
+        _ => return Err("must be trace, debug, info, warn or error".to_owned()),
+    };
+    Ok(level)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -327,6 +307,34 @@ mod tests {
         Cli::try_parse_from(["controller"].iter().chain(flags)).unwrap_or_else(|error| panic!("{error}")).controller
     }
 
+    /// As Argo Rollouts documents them, with their defaults.
+    const FLAGS: &str = "--rollout-resync=900 --namespaced=false --loglevel=info --logformat=text --kloglevel=0
+        --metricsPort=8090 --healthzPort=8080 --instance-id= --qps=40 --burst=80 --rollout-threads=10
+        --experiment-threads=10 --analysis-threads=30 --service-threads=10 --ingress-threads=10
+        --ephemeral-metadata-threads=10 --ephemeral-metadata-update-pod-retries=3
+        --aws-target-group-binding-api-version=elbv2.k8s.aws/v1beta1
+        --alb-tag-key-resource-id=ingress.k8s.aws/resource --istio-api-version=v1alpha3
+        --ambassador-api-version=getambassador.io/v2 --traffic-split-api-version=v1alpha1
+        --traefik-api-group=traefik.io --traefik-api-version=traefik.io/v1alpha1
+        --ingress-api-version=networking/v1 --appmesh-crd-version=v1beta2 --alb-ingress-classes=alb
+        --nginx-ingress-classes=nginx --aws-verify-target-group=false --alb-verify-weight=false --leader-elect=true
+        --leader-election-lease-duration=15s --leader-election-renew-deadline=10s
+        --leader-election-retry-period=2s --self-service-notification-enabled=false --controllers=analysis
+        --enable-pprof-address= --kubeconfig=x --context=x --namespace=x --cluster=x --user=x --token=x
+        --server=https://x --as=x --insecure-skip-tls-verify";
+
+    #[test]
+    fn every_flag_of_argo_rollouts_is_taken_and_named_in_the_help() {
+        for flag in FLAGS.split_whitespace() {
+            parse(&[flag]);
+        }
+        let help = crate::cli::command().find_subcommand_mut("controller").unwrap().render_help().to_string();
+        for flag in FLAGS.split_whitespace() {
+            let name = flag.split('=').next().unwrap();
+            assert!(help.contains(name), "{name} is not in the help");
+        }
+    }
+
     #[test]
     fn the_flags_of_argo_rollouts_are_taken() {
         let controller = parse(&[
@@ -337,15 +345,20 @@ mod tests {
             "--healthzPort=0",
             "--instance-id=blue",
             "--rollout-threads=3",
+            "--loglevel=warning",
             "--traefik-api-group=traefik.io",
             "--aws-verify-target-group",
+            "--alb-ingress-classes=alb",
+            "--alb-ingress-classes=other",
         ]);
-        assert_eq!(controller.ignored.given(), ["traefik-api-group", "aws-verify-target-group"]);
+        assert_eq!(controller.ignored.0, ["traefik-api-group", "alb-ingress-classes", "aws-verify-target-group"]);
         let settings = controller.settings("default").unwrap();
         assert_eq!(settings.namespace.as_deref(), Some("shop"));
         assert!(settings.election.is_none() && settings.health_address.is_none());
         assert_eq!(settings.metrics_address.map(|address| address.port()), Some(9090));
         assert_eq!((settings.instance_id.as_str(), settings.rollout_workers), ("blue", 3));
+        assert_eq!(controller.loglevel, "warn");
+        assert!(parse(&["--namespaced=false"]).settings("default").unwrap().namespace.is_none());
         let election =
             parse(&["--leader-election-lease-duration=1m30s"]).settings("default").unwrap().election.unwrap();
         assert_eq!(election.lease_duration, Duration::from_secs(90));

@@ -56,6 +56,19 @@ impl Lint {
 
 type Check = fn(&Object, &mut Report);
 
+/// What an object of our kinds has that nobody reads, or that has the wrong type.
+pub fn shape(object: &Object) -> Vec<String> {
+    let mut report = Report::default();
+    match object.kind() {
+        "Rollout" => check_shape::<Rollout>(object, &mut report),
+        "Experiment" => check_shape::<Experiment>(object, &mut report),
+        "AnalysisTemplate" => check_shape::<AnalysisTemplate>(object, &mut report),
+        "ClusterAnalysisTemplate" => check_shape::<ClusterAnalysisTemplate>(object, &mut report),
+        _ => check_shape::<AnalysisRun>(object, &mut report),
+    }
+    report.errors
+}
+
 /// Checks the objects that are of our kinds, and leaves the others alone.
 pub fn check(objects: &[Object]) -> Report {
     let mut report = Report { templates: templates(objects), ..Report::default() };
@@ -156,7 +169,7 @@ impl Report {
 }
 
 /// The templates that can be read; those that cannot are told of when their turn comes.
-fn templates(objects: &[Object]) -> Templates {
+pub fn templates(objects: &[Object]) -> Templates {
     let mut templates = Templates::default();
     for object in objects {
         let name = object.name().to_owned();

@@ -1,22 +1,29 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
-mod abort;
+mod change;
+mod completion;
 pub mod connect;
 mod controller;
 mod crds;
+mod create;
 mod demo;
 mod get;
 mod in_process;
+mod kind;
 pub mod lint;
+mod list;
 pub mod manifest;
-mod pause;
 mod phase;
 mod promote;
-mod retry;
 mod sandbox;
+mod screen;
+mod set;
 mod status;
 mod tree;
 mod undo;
+mod version;
+mod watched;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -32,12 +39,12 @@ struct Cli {
 
 /// Makes the enum of commands and its dispatch from one table.
 macro_rules! commands {
-    ($($variant:ident($type:ty)),+ $(,)?) => {
+    ($($(#[$attribute:meta])* $variant:ident($type:ty)),+ $(,)?) => {
         // There is one of these in a process.
         #[allow(clippy::large_enum_variant)]
         #[derive(Debug, clap::Subcommand)]
         enum Command {
-            $($variant($type)),+
+            $($(#[$attribute])* $variant($type)),+
         }
 
         impl Command {
@@ -51,18 +58,27 @@ macro_rules! commands {
 }
 
 commands! {
-    Abort(abort::Abort),
+    Abort(change::Abort),
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::Complete),
+    Completion(completion::Completion),
     Controller(controller::Controller),
     Crds(crds::Crds),
+    Create(create::Create),
     Demo(demo::Demo),
     Get(get::Get),
     Lint(lint::Lint),
-    Pause(pause::Pause),
+    List(list::List),
+    Pause(change::Pause),
     Promote(promote::Promote),
-    Retry(retry::Retry),
+    Restart(change::Restart),
+    Retry(change::Retry),
     Sandbox(sandbox::Sandbox),
+    Set(set::Set),
     Status(status::Status),
+    Terminate(change::Terminate),
     Undo(undo::Undo),
+    Version(version::Version),
 }
 
 /// The definition of the command line: what the manual's commands and its list of flags are checked against.

@@ -44,16 +44,35 @@ pub fn shown(rollout: &Rollout) -> Shown {
     Shown { phase: status.phase, message: status.message }
 }
 
+/// The weight that the steps have asked for so far.
+pub fn set_weight(rollout: &Rollout) -> i32 {
+    let Some(canary) = &rollout.spec.strategy.canary else { return 0 };
+    let (aborted, index) =
+        rollout.status.as_ref().map_or((false, None), |status| (status.abort, status.current_step_index));
+    let index = index.unwrap_or(0).max(0) as usize;
+    if aborted {
+        return 0;
+    }
+    if index >= canary.steps.len() {
+        return canary.max_weight();
+    }
+    canary.steps[..=index].iter().rev().find_map(|step| step.set_weight).unwrap_or(0)
+}
+
+/// The mark of what is still under way.
+pub const UNDER_WAY: &str = "◌";
+
 /// The mark that stands for a phase of a Rollout, a ReplicaSet, a pod or a run.
-pub fn icon(phase: &str) -> &'static str {
+pub fn mark(phase: &str) -> &'static str {
     match phase {
-        "Healthy" | "Successful" | "Running" => "✔",
-        "Degraded" | "Failed" | "CrashLoopBackOff" => "✖",
-        "Error" | "ErrImagePull" | "ImagePullBackOff" => "⚠",
+        "Healthy" | "Successful" | "Running" | "Completed" => "✔",
+        "Degraded" | "Failed" | "OOMKilled" | "CrashLoopBackOff" => "✖",
         "Paused" => "॥",
         "Inconclusive" => "?",
         "ScaledDown" => "•",
-        _ => "◌",
+        bad if bad.contains("Error") || bad.contains("BackOff") || bad.contains("Invalid") => "⚠",
+        bad if bad.contains("ExitCode") || bad == "Evicted" => "✖",
+        _ => UNDER_WAY,
     }
 }
 

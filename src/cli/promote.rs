@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::connect::{Connection, confirm, rollout_name};
+use super::connect::Connection;
+use super::kind;
 use crate::api::Rollout;
 use crate::api::analysis::AnalysisPhase;
 
@@ -39,7 +40,7 @@ enum Extent {
 
 impl Promote {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let name = rollout_name(&self.rollout)?;
+        let name = kind::rollout(&self.rollout)?;
         let connected = self.connection.connect().await?;
         let rollout = connected.rollout(name).await?;
         let extent = match (self.full, self.skip_all_steps, self.skip_current_step) {
@@ -49,13 +50,13 @@ impl Promote {
             _ => Extent::Next,
         };
         let (spec, status) = patches(&rollout, extent)?;
-        if let Some(patch) = spec {
-            connected.patch_spec(name, &patch).await?;
-        }
         if let Some(patch) = status {
             connected.patch_status(name, &patch).await?;
         }
-        confirm(&rollout, if extent == Extent::Full { "fully promoted" } else { "promoted" });
+        if let Some(patch) = spec {
+            connected.patch::<Rollout>(name, &patch).await?;
+        }
+        println!("rollout '{name}' {}", if extent == Extent::Full { "fully promoted" } else { "promoted" });
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -68,14 +69,14 @@ fn patches(rollout: &Rollout, extent: Extent) -> anyhow::Result<(Option<Value>, 
     let index = status.current_step_index.unwrap_or(0);
     let next = (index + 1).min(steps);
     let paused = !status.pause_conditions.is_empty();
-    let inconclusive = status
-        .canary
-        .current_step_analysis_run_status
-        .as_ref()
-        .is_some_and(|run| run.status == AnalysisPhase::Inconclusive);
+    let step_run = status.canary.current_step_analysis_run_status.as_ref();
+    let inconclusive = status.controller_pause && step_run.is_some_and(|run| run.status == AnalysisPhase::Inconclusive);
     let status = match extent {
         Extent::Full if status.current_pod_hash == status.stable_rs => None,
         Extent::Full => Some(json!({"status": {"promoteFull": true}})),
+        Extent::CurrentStep | Extent::AllSteps if rollout.spec.strategy.blue_green.is_some() => {
+            bail!("a blue-green rollout has no steps to skip: use --full")
+        }
         Extent::CurrentStep | Extent::AllSteps if steps == 0 => bail!("the rollout has no steps to skip"),
         Extent::CurrentStep => Some(json!({"status": {"pauseConditions": null, "currentStepIndex": next}})),
         Extent::AllSteps => Some(json!({"status": {"pauseConditions": null, "currentStepIndex": steps}})),

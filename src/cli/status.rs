@@ -7,7 +7,8 @@ use anyhow::bail;
 use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::connect::{Connected, Connection, rollout_name};
+use super::connect::{Connected, Connection};
+use super::kind;
 use super::phase::{Shown, shown};
 use crate::api::Rollout;
 use crate::api::duration::GoDuration;
@@ -31,7 +32,7 @@ pub struct Status {
 
 impl Status {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let name = rollout_name(&self.rollout)?;
+        let name = kind::rollout(&self.rollout)?;
         let connected = self.connection.connect().await?;
         let rollout = connected.rollout(name).await?;
         if !self.watch {

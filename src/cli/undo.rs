@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use super::connect::{Connection, confirm, rollout_name};
+use super::connect::Connection;
+use super::kind;
+use super::workload::{Holder, Outcome};
 use crate::api::Rollout;
 use crate::api::common::Metadata;
 use crate::api::names;
@@ -29,27 +31,26 @@ pub struct Undo {
 
 impl Undo {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let name = rollout_name(&self.rollout)?;
+        let name = kind::rollout(&self.rollout)?;
         let connected = self.connection.connect().await?;
         let rollout = connected.rollout(name).await?;
-        if rollout.spec.workload_ref.is_some() {
-            bail!("rollout '{name}' takes its pods from a workload (spec.workloadRef): undo the change there");
-        }
-        let api: Api<ReplicaSet> = Api::namespaced(connected.client.clone(), &connected.namespace);
-        let listed = api.list(&ListParams::default()).await.map_err(|error| connected.explain(error, name))?;
+        let listed = connected.api().list(&ListParams::default()).await;
+        let listed = listed.map_err(|error| connected.explain::<ReplicaSet>(error, name))?;
         let revisions = revisions(&rollout, listed.items);
         let revision = target(&revisions, self.to_revision)?;
         let template = user_template(&revisions[&revision])?;
-        if rollout.spec.template.as_ref() == Some(&template) {
-            println!("skipped: the pods of rollout '{name}' are those of revision {revision} already");
-            return Ok(ExitCode::SUCCESS);
+        let holder = Holder::of(&connected, &rollout, name)?;
+        let replacement = |present: &Value| {
+            let present: Option<PodTemplate> = serde_json::from_value(present.clone()).ok();
+            let operation = json!({"op": "replace", "path": holder.template, "value": template});
+            Ok(if present.as_ref() == Some(&template) { Vec::new() } else { vec![operation] })
+        };
+        match holder.change(replacement).await? {
+            Outcome::Changed => println!("rollout '{name}' undone to revision {revision}"),
+            Outcome::Unchanged => {
+                println!("skipped: the pods of rollout '{name}' are those of revision {revision} already");
+            }
         }
-        let patch: json_patch::Patch =
-            serde_json::from_value(json!([{"op": "replace", "path": "/spec/template", "value": template}]))
-                .context("a replacement is a valid JSON patch")?;
-        let patched = connected.rollouts().patch(name, &PatchParams::default(), &Patch::Json::<()>(patch)).await;
-        patched.map_err(|error| connected.explain(error, name))?;
-        confirm(&rollout, &format!("undone to revision {revision}"));
         Ok(ExitCode::SUCCESS)
     }
 }

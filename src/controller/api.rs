@@ -26,6 +26,9 @@ use super::telemetry::Telemetry;
 /// What we ask a write to answer with: nobody reads more than the metadata.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
+/// The verb of an eviction.
+const EVICT: &str = "Evict";
+
 /// The way to the API server.
 #[derive(Clone)]
 pub struct Api {
@@ -149,6 +152,19 @@ impl Api {
         self.call(object, "Delete", Method::DELETE, path(object), Some("application/json"), body).await.map(drop)
     }
 
+    /// Evicts the pod of this uid. A refusal by a disruption budget (429) is answered at once: it lasts.
+    pub async fn evict(&self, pod: &ObjectRef, uid: &str) -> Result<(), CallError> {
+        let body = serde_json::json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod.name, "namespace": pod.namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        });
+        let path = format!("{}/eviction", path(pod));
+        self.call(pod, EVICT, Method::POST, path, Some("application/json"), Bytes::from(body.to_string()))
+            .await
+            .map(drop)
+    }
+
     /// Reads one page of a list.
     pub async fn list<T: DeserializeOwned>(
         &self,
@@ -198,7 +214,7 @@ impl Api {
                 };
                 self.telemetry.called(object, verb, code, sent.elapsed());
                 let (parts, answer) = answer?;
-                if parts.status == StatusCode::TOO_MANY_REQUESTS {
+                if parts.status == StatusCode::TOO_MANY_REQUESTS && verb != EVICT {
                     let wait = retry_after(&parts).unwrap_or(Duration::from_secs(1));
                     if Instant::now() + wait < deadline {
                         tokio::time::sleep(wait).await;
@@ -222,7 +238,7 @@ impl Api {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<(http::response::Parts, Bytes), CallError> {
-        let accept = if matches!(verb, "Get" | "List" | "Delete") { "application/json" } else { METADATA };
+        let accept = if matches!(verb, "Get" | "List" | "Delete" | EVICT) { "application/json" } else { METADATA };
         let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);

@@ -22,7 +22,7 @@ use crate::api::names;
 use crate::api::pod_template::PodTemplate;
 use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::{Experiment, Rollout};
-use crate::rollout::world::{ReplicaSet, ReplicaSetStatus, Service};
+use crate::rollout::world::{ReplicaSet, ReplicaSetStatus, Service, Workload};
 
 /// Any object, with its spec and status still as JSON.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Envelope {
     pub spec: Value,
     #[serde(default)]
     pub status: Value,
+    /// Of a PodTemplate, which has no spec.
+    #[serde(default)]
+    pub template: Value,
 }
 
 /// The metadata that matters to us.
@@ -68,6 +71,8 @@ pub enum Object {
     AnalysisRun(Arc<AnalysisRun>),
     Experiment(Arc<Experiment>),
     Template(Arc<AnalysisTemplateSpec>),
+    /// What a `workloadRef` may name.
+    Workload(Arc<Workload>),
     /// An object of a router, as raw JSON.
     Route(Arc<Value>),
     /// Known to be there, and nothing else of it matters.
@@ -159,6 +164,9 @@ impl Envelope {
             }
             resource::REPLICA_SET => Object::ReplicaSet(Arc::new(self.replica_set()?)),
             resource::SERVICE => Object::Service(self.service()?),
+            resource::DEPLOYMENT | resource::WORKLOAD_REPLICA_SET | resource::POD_TEMPLATE => {
+                Object::Workload(Arc::new(self.workload(resource)?))
+            }
             resource::JOB => Object::Bare,
             route => Object::Route(Arc::new(self.route(route))),
         })
@@ -238,6 +246,30 @@ impl Envelope {
                     }
                 }),
             },
+        })
+    }
+
+    fn workload(&mut self, resource: Resource) -> Result<Workload, FieldError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Spec {
+            replicas: i32,
+            selector: Option<LabelSelector>,
+            template: PodTemplate,
+        }
+
+        let spec = match resource {
+            resource::POD_TEMPLATE => Spec { template: field(&self.template, "template")?, ..Spec::default() },
+            _ => field(&self.spec, "spec")?,
+        };
+        let meta = std::mem::take(&mut self.metadata);
+        Ok(Workload {
+            uid: meta.uid,
+            resource_version: meta.resource_version,
+            generation: meta.generation,
+            template: spec.template,
+            selector: spec.selector,
+            replicas: spec.replicas,
         })
     }
 

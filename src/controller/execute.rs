@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::{debug, warn};
 
-use crate::api::resource::ObjectRef;
+use crate::api::resource::{DEPLOYMENT, ObjectRef};
 use crate::plan::{Action, Basis, Failure};
 
 use super::Shell;
@@ -113,17 +113,22 @@ async fn carry_out(shell: &Shell, subject: &mut Subject, action: &Action) -> Res
         Action::Scale { replica_set, from, to, annotations, confirm } => {
             confirmed(shell, subject, confirm).await?;
             let (kind, patch) = if replica_set.resource_version.is_some() {
-                let patch = json!({"metadata": {"annotations": annotations}, "spec": {"replicas": to}});
+                let mut patch = json!({"spec": {"replicas": to}});
+                if !annotations.is_empty() {
+                    patch["metadata"]["annotations"] = json!(annotations);
+                }
                 (PatchKind::Merge, under(replica_set, patch))
             } else {
                 let known = annotations_of(shell, &replica_set.object);
                 (PatchKind::Json, scale_patch(replica_set, *from, *to, annotations, &known))
             };
-            patch_object(shell, subject, replica_set, kind, &patch).await
+            // Of a Deployment nothing but its size is ours to write.
+            let subresource = if replica_set.object.resource == DEPLOYMENT { "scale" } else { "" };
+            patch_object(shell, subject, replica_set, subresource, kind, &patch).await
         }
         Action::MergePatch { object, patch, .. } => {
             let basis = on_top(subject, object);
-            patch_object(shell, subject, &basis, PatchKind::Merge, &under(&basis, patch.clone())).await
+            patch_object(shell, subject, &basis, "", PatchKind::Merge, &under(&basis, patch.clone())).await
         }
         Action::JsonPatch { object, patch, .. } => {
             let basis = on_top(subject, object);
@@ -134,8 +139,13 @@ async fn carry_out(shell: &Shell, subject: &mut Subject, action: &Action) -> Res
             if let Ok(Value::Array(more)) = serde_json::to_value(patch) {
                 operations.extend(more);
             }
-            patch_object(shell, subject, &basis, PatchKind::Json, &Value::Array(operations)).await
+            patch_object(shell, subject, &basis, "", PatchKind::Json, &Value::Array(operations)).await
         }
+        Action::Evict { pod, .. } => match shell.api.evict(&pod.object, &pod.uid).await {
+            // It has gone by itself, or is another one by now.
+            Ok(()) | Err(CallError::NotFound(_) | CallError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        },
         Action::Delete { object, .. } => match shell.api.delete(&object.object, &object.uid).await {
             Ok(()) | Err(CallError::NotFound(_)) => {
                 let gone = What::Gone { uid: object.uid.clone() };
@@ -198,10 +208,11 @@ async fn patch_object(
     shell: &Shell,
     subject: &mut Subject,
     basis: &Basis,
+    subresource: &str,
     kind: PatchKind,
     patch: &Value,
 ) -> Result<(), CallError> {
-    match shell.api.patch(&basis.object, "", kind, patch).await {
+    match shell.api.patch(&basis.object, subresource, kind, patch).await {
         Ok(written) => {
             wrote(shell, subject, &basis.object, &written);
             Ok(())

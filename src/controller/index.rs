@@ -13,10 +13,10 @@ use serde_json::Value;
 use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::{AnalysisRun, Rollout};
-use crate::rollout::world::{Observed, ReplicaSet, Service};
+use crate::rollout::world::{Observed, ReplicaSet, Service, Workload};
 
 use super::envelope::{Envelope, Object};
-use super::references::{References, is_route};
+use super::references::{References, is_on_demand, is_route, is_workload};
 
 /// The objects of the cluster that concern us.
 #[derive(Debug, Default)]
@@ -105,6 +105,10 @@ impl Index {
         if let Some(unseen) = self.kinds.get_mut(&resource).and_then(|kind| kind.unseen.as_mut()) {
             unseen.remove(&reference);
         }
+        if is_workload(resource) && !self.referrers.contains_key(&reference) {
+            self.objects.remove(&reference);
+            return Effects::default();
+        }
         let known = self.objects.get(&reference);
         if known.is_some_and(|known| {
             known.uid == envelope.metadata.uid && !newer(&envelope.metadata.resource_version, &known.resource_version)
@@ -114,11 +118,15 @@ impl Index {
         let replaces = known.is_some();
         let mut effects = Effects::default();
         let old = self.take(&reference, &mut effects);
+        let before = old.as_ref().and_then(Entry::workload).cloned();
         let entry = self.entry(resource, &reference, envelope, old, now);
         self.link(&reference, &entry, &mut effects);
+        let news = entry.workload().is_none_or(|now| before.is_none_or(|before| !now.asks_the_same(&before)));
         self.gone.remove(&reference);
         self.objects.insert(reference.clone(), entry);
-        self.concern(&reference, &mut effects);
+        if news {
+            self.concern(&reference, &mut effects);
+        }
         if !replaces {
             effects.added.insert(reference);
         }
@@ -241,6 +249,10 @@ impl Index {
         }
     }
 
+    pub fn workload(&self, reference: &ObjectRef) -> Option<Arc<Workload>> {
+        self.objects.get(reference)?.workload().cloned()
+    }
+
     pub fn route(&self, reference: &ObjectRef) -> Option<Observed<Arc<Value>>> {
         let entry = self.objects.get(reference)?;
         match &entry.object {
@@ -347,7 +359,7 @@ impl Index {
         for (resource, ..) in &references.selected {
             self.selecting.entry(*resource).or_default().insert(reference.clone());
         }
-        for resource in references.route_kinds() {
+        for resource in references.kinds_on_demand() {
             self.want(resource, effects);
         }
     }
@@ -440,7 +452,7 @@ impl Index {
     fn learn(&mut self, resource: Resource, knowledge: Knowledge) -> Effects {
         let mut effects = Effects::default();
         let kind = self.kinds.entry(resource).or_insert(Kind { knowledge, unseen: None });
-        if std::mem::replace(&mut kind.knowledge, knowledge) != knowledge && is_route(resource) {
+        if std::mem::replace(&mut kind.knowledge, knowledge) != knowledge && is_on_demand(resource) {
             // Those who waited for the kind can be decided now.
             effects.concerned.extend(self.selecting.get(&resource).into_iter().flatten().cloned());
             let first = ObjectRef::new(resource, "", "");
@@ -448,6 +460,15 @@ impl Index {
             effects.concerned.extend(named.flat_map(|(_, referrers)| referrers.iter().cloned()));
         }
         effects
+    }
+}
+
+impl Entry {
+    fn workload(&self) -> Option<&Arc<Workload>> {
+        match &self.object {
+            Object::Workload(workload) => Some(workload),
+            _ => None,
+        }
     }
 }
 

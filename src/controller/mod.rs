@@ -14,6 +14,7 @@
 //! | [`queue`] | what is due: once each, one at a time, delayed after failures |
 //! | [`expectations`] | read your writes |
 //! | [`world`], [`reconcile`], [`execute`] | observe, decide, act |
+//! | [`pods`] | the pods, for the few decisions that need them |
 //! | [`analysis`] | AnalysisRuns: measurements between the two halves of a decision |
 //! | [`experiment`] | Experiments |
 //! | [`api`], [`limiter`] | calls: limited, timed, measured |
@@ -34,6 +35,7 @@ pub mod experiment;
 pub mod index;
 pub mod leader;
 pub mod limiter;
+pub mod pods;
 pub mod queue;
 pub mod reconcile;
 pub mod references;

@@ -11,7 +11,8 @@ use tracing::{debug, info, warn};
 use crate::api::common::time;
 use crate::api::resource::{self, ObjectRef};
 use crate::api::rollout::RolloutStatus;
-use crate::plan::{Event, Failure, Plan};
+use crate::plan::{Event, FailedAction, Failure, Plan};
+use crate::rollout::{World, needs_pods};
 
 use super::Shell;
 use super::analysis;
@@ -21,6 +22,7 @@ use super::execute::{self, Subject};
 use super::expectations::{Expected, What};
 use super::experiment;
 use super::index::Knowledge;
+use super::pods;
 use super::queue::Next;
 use super::world::{self, View};
 
@@ -68,7 +70,7 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         let failures = pass.memory.failures.clone();
         let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
         let world = match view {
-            View::Ready(world) => world,
+            View::Ready(world) => pass.with_pods(world).await,
             View::Gone => {
                 shell.forget(object);
                 return Next::Idle;
@@ -164,6 +166,17 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Adds the pods to a World whose decision needs them. Without them it does what needs none.
+    async fn with_pods(&self, mut world: Box<World>) -> Box<World> {
+        if needs_pods(&world) {
+            match pods::list(self.shell, &world).await {
+                Ok(pods) => world.pods = Some(pods),
+                Err(error) => warn!(object = %self.object, %error, "cannot list the pods"),
+            }
+        }
+        world
+    }
+
     /// Reads an object past the watch.
     async fn reread(&self, object: &ObjectRef) -> Result<(), CallError> {
         let shell = self.shell;
@@ -229,7 +242,8 @@ impl<'a> Pass<'a> {
             shell.events.emit(self.object, &subject.uid, event);
         }
         Settled::Finished(match plan.wake {
-            _ if !self.memory.failures.is_empty() => Next::Retry,
+            // That a pod may not be evicted yet is no failure of ours: the plan says when to ask again.
+            _ if self.memory.failures.iter().any(|failure| failure.action != FailedAction::Evict) => Next::Retry,
             Some(at) => Next::At(shell.instant(at)),
             None => shell.resync(self.object),
         })

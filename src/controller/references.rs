@@ -9,6 +9,7 @@ use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::steps::TemplateRef;
 use crate::api::{Experiment, Rollout};
+use crate::rollout::workload;
 use crate::traffic;
 
 /// What an object refers to.
@@ -31,6 +32,7 @@ impl References {
             .into_iter()
             .map(|name| ObjectRef::new(resource::SERVICE, namespace, name))
             .collect();
+        objects.extend(workload::referent(rollout));
         objects.extend(templates(rollout).iter().map(|reference| template(namespace, reference)));
         let mut selected = Vec::new();
         let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
@@ -62,9 +64,9 @@ impl References {
     }
 
     /// The kinds that are watched only when something refers to them.
-    pub fn route_kinds(&self) -> impl Iterator<Item = Resource> + '_ {
+    pub fn kinds_on_demand(&self) -> impl Iterator<Item = Resource> + '_ {
         let named = self.objects.iter().map(|object| object.resource);
-        named.chain(self.selected.iter().map(|(resource, ..)| *resource)).filter(|resource| is_route(*resource))
+        named.chain(self.selected.iter().map(|(resource, ..)| *resource)).filter(|resource| is_on_demand(*resource))
     }
 }
 
@@ -76,19 +78,31 @@ pub fn rollout_of(experiment: &Experiment) -> Option<(ObjectRef, String)> {
     is_rollout.then(|| (ObjectRef::new(resource::ROLLOUT, namespace, &owner.name), owner.uid.clone()))
 }
 
+/// Whether a kind is watched only once a Rollout refers to some of it.
+pub fn is_on_demand(resource: Resource) -> bool {
+    is_route(resource) || is_workload(resource)
+}
+
+/// Whether Rollouts may take their pods from objects of this kind. A cluster has many of these and Rollouts refer to few,
+/// so only those are kept.
+pub fn is_workload(resource: Resource) -> bool {
+    matches!(resource, resource::DEPLOYMENT | resource::WORKLOAD_REPLICA_SET | resource::POD_TEMPLATE)
+}
+
 /// Whether a kind belongs to routers, so that it is watched on demand and kept as raw JSON.
 pub fn is_route(resource: Resource) -> bool {
-    !matches!(
-        resource,
-        resource::ROLLOUT
-            | resource::REPLICA_SET
-            | resource::SERVICE
-            | resource::ANALYSIS_RUN
-            | resource::ANALYSIS_TEMPLATE
-            | resource::CLUSTER_ANALYSIS_TEMPLATE
-            | resource::EXPERIMENT
-            | resource::JOB
-    )
+    !is_workload(resource)
+        && !matches!(
+            resource,
+            resource::ROLLOUT
+                | resource::REPLICA_SET
+                | resource::SERVICE
+                | resource::ANALYSIS_RUN
+                | resource::ANALYSIS_TEMPLATE
+                | resource::CLUSTER_ANALYSIS_TEMPLATE
+                | resource::EXPERIMENT
+                | resource::JOB
+        )
 }
 
 /// The object that a template reference made in `namespace` means.

@@ -23,7 +23,7 @@ use crate::api::resource::{self, Resource};
 use super::Shell;
 use super::api::{CallError, chain, collection};
 use super::envelope::Envelope;
-use super::references::is_route;
+use super::references::is_on_demand;
 use super::settings::Settings;
 
 /// Objects in one answer of a list: Rollouts with big pod templates take some 10 kB each, so a page stays below 2 MB.
@@ -102,7 +102,7 @@ fn absent(resource: Resource, error: &CallError) -> bool {
     let optional = !matches!(resource, resource::ROLLOUT | resource::REPLICA_SET | resource::SERVICE);
     // A kind that we may not read counts as absent only where the rest works without it.
     let forbidden = matches!(error, CallError::Refused { code: 401 | 403, .. });
-    let dispensable = is_route(resource) || matches!(resource, resource::CLUSTER_ANALYSIS_TEMPLATE | resource::JOB);
+    let dispensable = is_on_demand(resource) || matches!(resource, resource::CLUSTER_ANALYSIS_TEMPLATE | resource::JOB);
     optional && (matches!(error, CallError::NotFound(_)) || (forbidden && dispensable))
 }
 
@@ -264,7 +264,7 @@ fn selector(settings: &Settings, resource: Resource) -> String {
 }
 
 /// A query string of the parameters that are not empty.
-fn query(parameters: &[(&str, &str)]) -> String {
+pub(super) fn query(parameters: &[(&str, &str)]) -> String {
     let mut query = String::new();
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
         let separator = if query.is_empty() { "" } else { "&" };

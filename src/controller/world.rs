@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::core::Selector;
 
 use crate::api::resource::{self, ObjectRef};
 use crate::api::steps::TemplateRef;
@@ -12,7 +13,7 @@ use crate::rollout::world::{Routes, Settings, Templates};
 
 use super::envelope::{Object, Unreadable, failed_experiment, failed_run};
 use super::index::{Index, Knowledge, selector_of};
-use super::references::{self, is_route};
+use super::references::{self, is_route, is_workload};
 
 /// What there is to decide about a Rollout.
 pub enum View {
@@ -34,6 +35,8 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
     };
     let mut world = World {
         now,
+        pods: None,
+        workload: None,
         replica_sets: Vec::new(),
         services: Default::default(),
         routes: Routes::new(),
@@ -50,6 +53,11 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
             world.gone.extend(index.gone(object).map(|at| (object.clone(), at)));
             if object.resource == resource::SERVICE && object.namespace == reference.namespace {
                 world.services.extend(index.service(object).map(|service| (object.name.clone(), service)));
+            } else if is_workload(object.resource) {
+                if let Some(waiting) = unlisted(index, object.resource) {
+                    return waiting;
+                }
+                world.workload = index.workload(object);
             } else if is_route(object.resource) {
                 if let Some(waiting) = unlisted(index, object.resource) {
                     return waiting;
@@ -74,7 +82,8 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
             world.replica_sets.push(replica_set.as_ref().clone());
         }
     }
-    if let Some(selector) = selector_of(&world.rollout) {
+    let of_workload = || Selector::try_from(world.workload.as_ref()?.selector.clone()?).ok();
+    if let Some(selector) = selector_of(&world.rollout).or_else(of_workload) {
         let orphans = index.orphans(&reference.namespace, &selector);
         world.replica_sets.extend(orphans.map(|orphan| orphan.as_ref().clone()));
     }

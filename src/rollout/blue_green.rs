@@ -10,13 +10,13 @@ use crate::api::rollout_status::RunStatusRef;
 use super::conditions::Facts;
 use super::draft::{Draft, after};
 use super::guard::Proposal;
-use super::pass::{Reach, admit, claim, promote, scale};
+use super::pass::{Reach, admit, claim, look_after_pods, promote, scale};
 use super::replicas::Counts;
 use super::scale_down::{self, Wishes};
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::world::ReplicaSet;
-use super::{analysis_runs, pauses, revision, services};
+use super::{analysis_runs, pauses, restart, revision, services};
 
 /// One pass: ReplicaSets, analysis, pause, Services, promotion.
 pub(super) fn pass(
@@ -41,7 +41,8 @@ pub(super) fn pass(
         check_point(scene, strategy, draft);
     }
 
-    let wishes = wishes(scene, strategy, draft, reach);
+    let mut wishes = wishes(scene, strategy, draft, reach);
+    restart::make_room(scene, &routing.traffic, &mut wishes);
     let proposal = Proposal {
         replicas: wishes.replicas.clone(),
         delete: match reach {
@@ -57,6 +58,9 @@ pub(super) fn pass(
     for deletion in admitted.deletions(scene.world) {
         draft.because(deletion.to_string());
         draft.act(deletion, None);
+    }
+    if reach == Reach::Forward {
+        look_after_pods(scene, draft, routing, &admitted);
     }
 
     if forward && let Some(reason) = promotion(scene, strategy, &draft.status) {

@@ -8,14 +8,14 @@ use crate::api::rollout::RolloutStatus;
 use super::conditions::Facts;
 use super::draft::Draft;
 use super::guard::Proposal;
-use super::pass::{Reach, admit, claim, promote, scale};
+use super::pass::{Reach, admit, claim, look_after_pods, promote, scale};
 use super::replicas::{self, Basic, Counts, Limits};
 use super::scale_down::{self, Wishes};
 use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{analysis_runs, experiments, pauses, revision, services};
+use super::{analysis_runs, experiments, pauses, restart, revision, services};
 
 /// Sizes that the strategy wants, before the guard.
 struct Sizes {
@@ -36,7 +36,8 @@ pub(super) fn pass(
     facts: &mut Facts,
 ) {
     let halted = halted(scene, &draft.status);
-    let sizes = sizes(scene, draft);
+    let mut sizes = sizes(scene, draft);
+    restart::make_room(scene, &routing.traffic, &mut sizes.wishes);
     claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
 
     let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
@@ -57,6 +58,9 @@ pub(super) fn pass(
 
     if !halted {
         scale(scene, draft, &admitted, &sizes.wishes);
+    }
+    if reach == Reach::Forward {
+        look_after_pods(scene, draft, routing, &admitted);
     }
     for deletion in admitted.deletions(scene.world) {
         draft.because(deletion.to_string());

@@ -14,7 +14,7 @@ use super::scene::Scene;
 use super::traffic::Routing;
 use super::{
     World, analysis_runs, blue_green, canary, duration, events, experiments, pauses, references, revision, services,
-    status,
+    status, workload,
 };
 
 /// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
@@ -25,13 +25,16 @@ const INVALID_RETRY_SECONDS: i64 = 20;
 /// Abort, undo and deadlines come first, whatever else is wrong: an invalid spec, a missing Service or a broken route
 /// keeps an update from going on, never from going back.
 pub fn decide(world: &World) -> Plan<RolloutStatus> {
+    let (world, unresolved) = workload::resolve(world);
+    let world = &*world;
+    let unresolved = unresolved.map(|error| validation::message(&world.rollout, &error));
     let mut draft = Draft::new(world);
     if world.rollout.metadata.deletion_timestamp.is_some() {
         draft.because("the Rollout is being deleted");
         return draft.finish();
     }
     let observed = draft.status.clone();
-    let Some(scene) = Scene::set(world, &observed) else { return unreadable(draft) };
+    let Some(scene) = Scene::set(world, &observed) else { return unreadable(draft, unresolved) };
     if observed == RolloutStatus::default() {
         draft.event(events::added(scene.namespace(), scene.name()));
     }
@@ -43,8 +46,9 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     }
 
     let routing = Routing::observe(&scene);
-    let invalid = references::first_error(&scene, &routing);
+    let invalid = unresolved.or_else(|| references::first_error(&scene, &routing));
     conditions::invalid_spec(&mut draft, invalid.as_deref());
+    workload::record(&mut draft);
     status::count(&scene, &mut draft.status);
 
     let mut facts = Facts::default();
@@ -54,6 +58,10 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     if scene.starts_over() && create_error.is_none() && (invalid.is_none() || undoes) {
         start_over(&scene, &mut draft, &mut facts);
     } else {
+        if !scene.starts_over() {
+            // The same steps, that another controller may have hashed in another way.
+            draft.status.current_step_hash.clone_from(&scene.step_hash);
+        }
         take_requests(&scene, &mut draft, &mut facts);
     }
     if let Some(message) = &invalid {
@@ -96,12 +104,12 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
 }
 
 /// Without a template, a selector or a strategy there is nothing to judge, and validation says what is missing.
-fn unreadable(mut draft: Draft<'_>) -> Plan<RolloutStatus> {
+fn unreadable(mut draft: Draft<'_>, unresolved: Option<String>) -> Plan<RolloutStatus> {
     let rollout = &*draft.world.rollout;
-    let message = validation::rollout(rollout).first().map_or_else(
-        || format!("The Rollout {:?} is invalid", rollout.metadata.name.as_deref().unwrap_or_default()),
-        |error| validation::message(rollout, error),
-    );
+    let first = || validation::resolved(rollout).first().map(|error| validation::message(rollout, error));
+    let message = unresolved.or_else(first).unwrap_or_else(|| {
+        format!("The Rollout {:?} is invalid", rollout.metadata.name.as_deref().unwrap_or_default())
+    });
     conditions::invalid_spec(&mut draft, Some(&message));
     draft.because(message);
     draft.wake_after(draft.world.now, INVALID_RETRY_SECONDS);

@@ -68,6 +68,11 @@ impl<'a> Draft<'a> {
         at
     }
 
+    /// Wakes when something that could not be read may be readable again.
+    pub fn wake_after_failure(&mut self) {
+        self.wake_after(self.world.now, 10);
+    }
+
     pub fn event(&mut self, event: Event) {
         self.events.push(event);
     }

@@ -10,10 +10,12 @@ mod duration;
 mod events;
 mod experiments;
 pub mod guard;
+mod metadata;
 mod pass;
 mod pauses;
 mod references;
 pub mod replicas;
+mod restart;
 pub mod revision;
 mod scale_down;
 mod scene;
@@ -23,7 +25,13 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod traffic;
+pub mod workload;
 pub mod world;
 
 pub use decide::decide;
 pub use world::World;
+
+/// Whether a decision about this World has to know the pods: they are not watched, since few decisions do.
+pub fn needs_pods(world: &World) -> bool {
+    restart::is_due(&world.rollout, world.now) || world.replica_sets.iter().any(metadata::is_pending)
+}

@@ -16,7 +16,7 @@ use super::scale_down::Wishes;
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::world::ReplicaSet;
-use super::{World, events, pauses, revision, services};
+use super::{World, events, metadata, pauses, restart, revision, services, workload};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,14 @@ pub(super) fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size
     if let (Some(size @ 1..), Some(name)) = (size, &facts.created) {
         draft.event(events::scaled(name, number, 0, size));
     }
+}
+
+/// Deals with the pods that are there rather than with how many there are: those of a Deployment that goes, those that
+/// need other metadata, those that are to be restarted.
+pub(super) fn look_after_pods(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, admitted: &Admitted) {
+    workload::take_over(scene, draft, &routing.traffic);
+    metadata::sync(draft, &scene.rollout.spec.strategy, &scene.revisions);
+    restart::follow(scene, draft, &routing.traffic, admitted);
 }
 
 /// Creates the new ReplicaSet and returns its size. It has it at once: nothing stands on its being empty first, and that

@@ -12,7 +12,7 @@ use super::world::Service;
 
 /// The message of the `InvalidSpec` condition, if the spec or what it refers to is wrong.
 pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<String> {
-    let error = validation::rollout(scene.rollout)
+    let error = validation::resolved(scene.rollout)
         .into_iter()
         .next()
         .or_else(|| services(scene))

@@ -17,6 +17,7 @@ use crate::api::resource::{ObjectRef, REPLICA_SET, ROLLOUT};
 use crate::api::{names, selector};
 use crate::plan::{Action, Basis, FailedAction};
 
+use super::metadata;
 use super::world::{ReplicaSet, World};
 
 /// Annotations that a ReplicaSet does not take over from its Rollout: they belong to the one or the other.
@@ -140,9 +141,20 @@ fn find_new<'a>(
     kept.or_else(|| by_hash(computed)).or_else(|| claimed.iter().copied().find(|one| has_pods_of(one, template)))
 }
 
+/// The template as it was before a ReplicaSet was made of it: without the hash and without ephemeral metadata.
+pub(super) fn own_template(replica_set: &ReplicaSet) -> PodTemplate {
+    let injected = injected(replica_set).unwrap_or_default();
+    let labels = injected.labels.keys().map(String::as_str).chain([names::POD_TEMPLATE_HASH]);
+    replica_set.template.without_metadata(labels, injected.annotations.keys().map(String::as_str))
+}
+
+/// The ephemeral metadata that was put into the template of a ReplicaSet, if there is any.
+pub(super) fn injected(replica_set: &ReplicaSet) -> Option<Metadata> {
+    replica_set.annotations.get(names::EPHEMERAL_METADATA).and_then(|text| serde_json::from_str(text).ok())
+}
+
 fn has_pods_of(replica_set: &ReplicaSet, template: &PodTemplate) -> bool {
-    let injected: Option<Metadata> =
-        replica_set.annotations.get(names::EPHEMERAL_METADATA).and_then(|text| serde_json::from_str(text).ok());
+    let injected = injected(replica_set);
     let ignoring = Ignoring {
         ephemeral_labels: injected.as_ref().map(|metadata| &metadata.labels),
         ephemeral_annotations: injected.as_ref().map(|metadata| &metadata.annotations),
@@ -187,7 +199,7 @@ pub fn create(world: &World, revisions: &Revisions<'_>, desired: Desired<'_>) ->
     if let Some(term) = anti_affinity_term(rollout, hash) {
         template = with_term(template, term);
     }
-    let ephemeral = initial_metadata(rollout, revisions);
+    let ephemeral = metadata::of_new(&rollout.spec.strategy, revisions);
     let injected = ephemeral.map(|metadata| json!(metadata).to_string());
     if let (Some(metadata), Some(injected)) = (ephemeral, &injected) {
         template = template.with_metadata(&metadata.labels, &metadata.annotations);
@@ -308,17 +320,6 @@ pub fn beyond_history(world: &World, revisions: &Revisions<'_>) -> Vec<String> {
             && !one.deleting
     };
     others.into_iter().filter(idle).map(|one| one.name.clone()).collect()
-}
-
-/// The metadata that a ReplicaSet is born with: that of a canary or preview, unless there is nothing else to be stable.
-fn initial_metadata<'a>(rollout: &'a Rollout, revisions: &Revisions<'_>) -> Option<&'a Metadata> {
-    let strategy = &rollout.spec.strategy;
-    let (trial, stable) = match (&strategy.canary, &strategy.blue_green) {
-        (Some(canary), _) => (&canary.canary_metadata, &canary.stable_metadata),
-        (None, Some(blue_green)) => (&blue_green.preview_metadata, &blue_green.active_metadata),
-        (None, None) => return None,
-    };
-    if revisions.stable.is_some() { trial.as_ref() } else { stable.as_ref() }
 }
 
 fn copied_annotations(rollout: &Rollout) -> impl Iterator<Item = (&str, &str)> {

@@ -11,6 +11,7 @@ use crate::api::rollout::RolloutStatus;
 use crate::api::steps::CanaryStep;
 
 use super::World;
+use super::conditions;
 use super::replicas;
 use super::revision::{Desired, Revisions};
 use super::services;
@@ -35,7 +36,10 @@ pub(super) struct Scene<'a> {
     pub revisions: Revisions<'a>,
     /// `spec.replicas`
     pub replicas: i32,
+    /// What `status.currentStepHash` is to be.
     pub step_hash: String,
+    /// Whether the steps are others than those that the status was made for.
+    steps_changed: bool,
 }
 
 impl<'a> Scene<'a> {
@@ -50,6 +54,14 @@ impl<'a> Scene<'a> {
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
         let (stable_service, canary_service) = services::roles(canary, observed);
+        let forms = if blue_green.is_some() {
+            [String::new(), String::new()]
+        } else {
+            [Form::Newer, Form::Older].map(|form| step_hash(&canary.steps, form))
+        };
+        let known = forms.iter().find(|form| **form == observed.current_step_hash);
+        let steps_changed = known.is_none() && !is_for_this_spec(rollout, observed);
+        let step_hash = known.unwrap_or(&forms[0]).clone();
         Some(Self {
             stable_service,
             canary_service,
@@ -61,7 +73,8 @@ impl<'a> Scene<'a> {
             desired,
             revisions,
             replicas: rollout.spec.desired_replicas(),
-            step_hash: if blue_green.is_some() { String::new() } else { step_hash(&canary.steps) },
+            step_hash,
+            steps_changed,
         })
     }
 
@@ -114,7 +127,7 @@ impl<'a> Scene<'a> {
 
     /// Whether an update to another template or with other steps has to begin.
     pub fn starts_over(&self) -> bool {
-        self.observed.current_pod_hash != self.revisions.hash || self.observed.current_step_hash != self.step_hash
+        self.observed.current_pod_hash != self.revisions.hash || self.steps_changed
     }
 
     /// Index of the last step plus one; none without steps.
@@ -151,21 +164,48 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// Whether a status is about the spec as it is now, whoever wrote it: then its steps are these, however they were hashed.
+///
+/// An invalid spec is observed without being begun, so that nothing follows from its generation.
+fn is_for_this_spec(rollout: &Rollout, observed: &RolloutStatus) -> bool {
+    let is_invalid = conditions::find(observed, conditions::INVALID_SPEC).is_some();
+    let generation = rollout.metadata.generation.unwrap_or_default().to_string();
+    !is_invalid && !observed.current_step_hash.is_empty() && observed.observed_generation == generation
+}
+
+/// How an analysis step without metadata for its runs is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Without that field: Argo Rollouts 1.9 and newer.
+    Newer,
+    /// With an empty one: Argo Rollouts 1.8 and older. What these have written back into a spec, newer ones keep.
+    Older,
+}
+
 /// `status.currentStepHash`: over the JSON that Go's encoder makes of the steps, or an update in flight would begin anew
 /// when the controller is exchanged.
-fn step_hash(steps: &[CanaryStep]) -> String {
+fn step_hash(steps: &[CanaryStep], form: Form) -> String {
     if steps.is_empty() {
         return fnv_hash(b"null", None);
     }
-    // Plain data always encodes.
-    let json = serde_json::to_string(steps).unwrap_or_default();
-    let escaped = json
+    let json: Vec<String> = steps.iter().map(|step| step_json(step, form)).collect();
+    let escaped = format!("[{}]", json.join(","))
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026")
         .replace('\u{2028}', "\\u2028")
         .replace('\u{2029}', "\\u2029");
     fnv_hash(escaped.as_bytes(), None)
+}
+
+fn step_json(step: &CanaryStep, form: Form) -> String {
+    // Plain data always encodes.
+    let json = serde_json::to_string(step).unwrap_or_default();
+    // Inside of a text, quotes are escaped: there it is not found. That of an experiment is always written.
+    if form == Form::Newer && step.experiment.is_none() {
+        return json.replace(",\"analysisRunMetadata\":{}", "");
+    }
+    json
 }
 
 #[cfg(test)]
@@ -179,7 +219,18 @@ mod tests {
         )
         .unwrap();
         let go = r#"[{"setWeight":20},{"pause":{}},{"analysis":{"templates":[{"templateName":"a"}],"args":[{"name":"q","value":"a\u003cb"}],"analysisRunMetadata":{}}}]"#;
-        assert_eq!(step_hash(&steps), fnv_hash(go.as_bytes(), None));
-        assert_eq!(step_hash(&[]), fnv_hash(b"null", None));
+        assert_eq!(step_hash(&steps, Form::Older), fnv_hash(go.as_bytes(), None));
+        assert_eq!(step_hash(&[], Form::Newer), fnv_hash(b"null", None));
+    }
+
+    /// As the controllers of these versions were seen to write it.
+    #[test]
+    fn the_step_hash_is_that_of_each_version() {
+        let steps: Vec<CanaryStep> = serde_json::from_str(
+            r#"[{"setWeight":25},{"pause":{}},{"analysis":{"templates":[{"templateName":"check"}]}},{"setWeight":50},{"pause":{"duration":"40s"}}]"#,
+        )
+        .unwrap();
+        assert_eq!(step_hash(&steps, Form::Older), "bdcf84854", "1.8.5");
+        assert_eq!(step_hash(&steps, Form::Newer), "75b5c664c6", "1.9.0");
     }
 }

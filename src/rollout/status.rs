@@ -6,6 +6,7 @@ use crate::api::rollout::RolloutStatus;
 
 use super::conditions::{self, ABORTED, INVALID_SPEC, TIMED_OUT};
 use super::draft::Draft;
+use super::restart;
 use super::scene::Scene;
 use super::services;
 
@@ -62,6 +63,9 @@ fn phase(scene: &Scene<'_>, draft: &Draft<'_>) -> (&'static str, String) {
         return ("Paused", with_waits(&condition.reason, draft.doubt.as_slice()));
     }
     let progressing = |message: &str| ("Progressing", message.to_owned());
+    if restart::is_asked(scene, status.restarted_at.as_ref()) {
+        return ("Progressing", with_waits("rollout is restarting", waits));
+    }
     if status.updated_replicas < scene.replicas {
         return ("Progressing", with_waits("more replicas need to be updated", waits));
     }

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 
 pub use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisRun;
+use crate::api::common::LabelSelector;
+use crate::api::pod_template::PodTemplate;
 pub use crate::api::replica_set::{ReplicaSet, ReplicaSetStatus};
 use crate::api::resource::ObjectRef;
 use crate::api::{Experiment, Rollout};
@@ -19,8 +21,12 @@ pub struct World {
     pub now: Timestamp,
     /// The Rollout as read; `template` and `selector` are still empty with `workloadRef`.
     pub rollout: Arc<Rollout>,
+    /// The object that `workloadRef` names, if it exists.
+    pub workload: Option<Arc<Workload>>,
     /// ReplicaSets that the Rollout controls, and orphans that its selector matches; sorted by name.
     pub replica_sets: Vec<ReplicaSet>,
+    /// The pods of the ReplicaSets, read live and only for decisions that need them: see [`super::needs_pods`].
+    pub pods: Option<Vec<Pod>>,
     /// Services that the strategy names, and those that it has named and that are still marked as the Rollout's; by name.
     /// One that does not exist is not in the map.
     pub services: BTreeMap<String, Observed<Service>>,
@@ -46,4 +52,41 @@ pub struct Settings {
     pub instance_id: String,
     /// Seconds that routers take to follow their objects; `None` leaves it to the default of each router.
     pub propagation_delay_seconds: Option<u32>,
+}
+
+/// What a `workloadRef` names: a Deployment, ReplicaSet or PodTemplate, reduced to what decisions need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    pub uid: String,
+    pub resource_version: String,
+    pub generation: i64,
+    /// With the defaults that the API server has filled in.
+    pub template: PodTemplate,
+    /// None for a PodTemplate.
+    pub selector: Option<LabelSelector>,
+    /// `spec.replicas`; 0 for a PodTemplate.
+    pub replicas: i32,
+}
+
+/// A pod, reduced to what decisions need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    /// uid of the controlling owner.
+    pub controller: String,
+    pub created: Timestamp,
+    /// Whether it has ended, or is being deleted.
+    pub over: bool,
+    /// Since when it has been ready; none while it is not.
+    pub ready_since: Option<Timestamp>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// Whether nothing but the version (that is, the status) differs.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.generation == other.generation && self.replicas == other.replicas
+    }
 }

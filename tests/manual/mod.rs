@@ -28,6 +28,11 @@ impl Block {
     pub fn is_values(&self) -> bool {
         self.info.starts_with("yaml values")
     }
+
+    /// Whether it is for another system, whose kinds no cluster of ours serves.
+    pub fn is_foreign(&self) -> bool {
+        self.info.starts_with("yaml foreign")
+    }
 }
 
 impl Page {
@@ -142,13 +147,26 @@ pub fn flags(mut command: clap::Command) -> String {
                     says the same. With the binary\ncalled `kubectl-tidegate` in the `PATH`, `kubectl tidegate COMMAND` \
                     does, too.\n"
         .to_owned();
-    let connection = ["kubeconfig", "context", "namespace"];
+    let connection = [
+        "kubeconfig",
+        "context",
+        "namespace",
+        "cluster",
+        "user",
+        "server",
+        "token",
+        "act_as",
+        "insecure_skip_tls_verify",
+    ];
     page.push_str(
-        "\nCommands that speak to a cluster take `--kubeconfig`, `--context` and `--namespace` (`-n`), as kubectl does.\n",
+        "\nCommands that speak to a cluster take `--kubeconfig`, `--context`, `--namespace` (`-n`), `--cluster`, `--user`, \
+         `--server` (`-s`),\n`--token`, `--as` and `--insecure-skip-tls-verify`, as kubectl does.\n",
     );
-    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+    let mut commands = Vec::new();
+    collect(&command, "tidegate", &mut commands);
+    for (path, command) in commands {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        page.push_str(&format!("\n## tidegate {}\n\n{about}.\n", command.get_name()));
+        page.push_str(&format!("\n## {path}\n\n{about}.\n"));
         let hidden = |argument: &&clap::Arg| {
             let id = argument.get_id().as_str();
             !["help", "version"].contains(&id) && !connection.contains(&id)
@@ -172,6 +190,18 @@ pub fn flags(mut command: clap::Command) -> String {
     page
 }
 
+/// The commands below one, each followed by those below it. What only groups others is left out.
+fn collect<'a>(command: &'a clap::Command, path: &str, found: &mut Vec<(String, &'a clap::Command)>) {
+    let shown = |command: &&clap::Command| command.get_name() != "help" && !command.is_hide_set();
+    for child in command.get_subcommands().filter(shown) {
+        let path = format!("{path} {}", child.get_name());
+        if !child.is_subcommand_required_set() {
+            found.push((path.clone(), child));
+        }
+        collect(child, &path, found);
+    }
+}
+
 fn row(argument: &clap::Arg) -> String {
     let short = argument.get_short().map(|short| format!(", `-{short}`")).unwrap_or_default();
     let defaults: Vec<_> = argument.get_default_values().iter().filter_map(|value| value.to_str()).collect();
@@ -189,5 +219,9 @@ fn row(argument: &clap::Arg) -> String {
 }
 
 fn name(argument: &clap::Arg) -> String {
-    argument.get_long().map_or_else(|| argument.get_id().as_str().to_uppercase(), |long| format!("--{long}"))
+    let value = || {
+        let names = argument.get_value_names().unwrap_or_default();
+        names.first().map_or_else(|| argument.get_id().as_str().to_uppercase(), ToString::to_string)
+    };
+    argument.get_long().map_or_else(value, |long| format!("--{long}"))
 }

@@ -2,7 +2,9 @@
 
 mod bench;
 mod demo;
+mod hand_over;
 mod kill;
+mod record;
 mod scenarios;
 mod smoke;
 mod test;
@@ -29,6 +31,10 @@ pub enum Command {
     Kill(kill::Kill),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
+    /// Hands a release over from Argo Rollouts to Tidegate, and back, while it goes on
+    HandOver(hand_over::HandOver),
+    /// Records what another controller, such as Argo Rollouts, leaves behind at each moment of a release
+    Record(record::Record),
     /// Starts everything and runs a command in it, with KUBECONFIG set
     Up(up::Up),
 }
@@ -63,6 +69,8 @@ impl Command {
             Self::Bench(command) => command.run(&folder).await,
             Self::Kill(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
+            Self::HandOver(command) => command.run(&folder).await,
+            Self::Record(command) => command.run(&folder).await,
             Self::Up(command) => command.run(&folder).await,
         }
     }

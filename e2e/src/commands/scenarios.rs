@@ -61,7 +61,7 @@ pub async fn play(environment: Environment, folder: &Path, words: &[String], at_
     let is_chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     scenarios.retain(|scenario| scenario.real && is_chosen(&scenario.name));
     let controller = Controller::start(&environment.cluster, folder, CONTROLLER, FLAGS)?;
-    let shared = Arc::new(Mutex::new(real::Shared { environment, controller }));
+    let shared = Arc::new(Mutex::new(real::Shared { environment, controller, other: None }));
     let (alone, together): (Vec<Scenario>, Vec<Scenario>) = scenarios.into_iter().partition(|it| it.alone);
     let mut tally = Tally::default();
     for (scenarios, at_once) in [(together, at_once), (alone, 1)] {

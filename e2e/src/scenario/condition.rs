@@ -12,6 +12,10 @@
 //! | `rN has M pods` | the N-th ReplicaSet that was made wants M pods and has them, all available |
 //! | `rN wants M pods` | its `spec.replicas` |
 //! | `rN is gone` | it was deleted |
+//! | `rN keeps M pods` | at least M pods are available |
+//! | `rN has lost M pods` | of its pods, M were deleted since the beginning |
+//! | `pods of rN have KEY=VALUE`, `pods of rN lack KEY` | as a label or as an annotation; every one of them, and there is one |
+//! | `deployment NAME wants N pods` | its `spec.replicas` |
 //! | `service NAME selects rN` | |
 //! | `there are N replicasets`, `there are N analysisruns`, `there are N experiments` | of all |
 //! | `experiment NAME is PHASE` | NAME as traces have it |
@@ -42,6 +46,10 @@ enum Term {
     Ingress { name: String, weight: i64 },
     Pods { revision: usize, count: i64, there: bool },
     Gone { revision: usize },
+    Keeps { revision: usize, count: i64 },
+    Lost { revision: usize, count: usize },
+    Metadata { revision: usize, key: String, value: Option<String> },
+    Deployment { name: String, count: i64 },
     Service { name: String, revision: usize },
     Count { kind: Kind, count: usize },
     Analysis { field: &'static str, phase: String },
@@ -111,6 +119,24 @@ impl Term {
                 };
                 Self::Count { kind, count }
             }
+            "pods" => {
+                words.expect("of")?;
+                let revision = revision(words.word("rN")?)?;
+                if words.take("lack") {
+                    return Ok(Self::Metadata { revision, key: text(words)?, value: None });
+                }
+                words.expect("have")?;
+                let pair = text(words)?;
+                let (key, value) = pair.split_once('=').context("KEY=VALUE is expected")?;
+                Self::Metadata { revision, key: key.to_owned(), value: Some(value.to_owned()) }
+            }
+            "deployment" => {
+                let name = text(words)?;
+                words.expect("wants")?;
+                let count = words.number()?;
+                words.expect("pods")?;
+                Self::Deployment { name, count }
+            }
             "event" => Self::Event(text(words)?),
             "experiment" => {
                 let name = text(words)?;
@@ -126,6 +152,20 @@ impl Term {
                 let revision = revision(name)?;
                 if words.take("is gone") {
                     return Ok(Self::Gone { revision });
+                }
+                if words.take("has lost") {
+                    let count = usize::try_from(words.number()?).context("a count is not negative")?;
+                    if !words.take("pod") {
+                        words.expect("pods")?;
+                    }
+                    return Ok(Self::Lost { revision, count });
+                }
+                if words.take("keeps") {
+                    let count = words.number()?;
+                    if !words.take("pod") {
+                        words.expect("pods")?;
+                    }
+                    return Ok(Self::Keeps { revision, count });
                 }
                 let (count, there) = pods(words)?;
                 Self::Pods { revision, count, there }
@@ -177,6 +217,21 @@ impl Term {
             }
             Self::Experiment { name, phase } => {
                 state.experiment(name).is_some_and(|experiment| experiment["status"]["phase"] == phase.as_str())
+            }
+            Self::Keeps { revision, count } => state
+                .replica_set(*revision)
+                .is_some_and(|set| set["status"]["availableReplicas"].as_i64().unwrap_or(0) >= *count),
+            Self::Lost { revision, count } => state.lost(*revision) == *count,
+            Self::Metadata { revision, key, value } => {
+                let found = |pod: &Value, field: &str| pod["metadata"][field][key.as_str()].as_str().map(str::to_owned);
+                let holds = |pod: &Value| {
+                    let found = found(pod, "labels").or_else(|| found(pod, "annotations"));
+                    found == *value
+                };
+                state.pods(*revision).next().is_some() && state.pods(*revision).all(holds)
+            }
+            Self::Deployment { name, count } => {
+                state.object(Kind::Deployment, name)["spec"]["replicas"].as_i64() == Some(*count)
             }
             Self::Gone { revision } => state.has_seen(*revision) && state.replica_set(*revision).is_none(),
             Self::Service { name, revision } => {

@@ -35,17 +35,21 @@
 //! | `rollout: NAME` | the Rollout that the steps are about; `web` when there is no such line |
 //! | `pace: 60` | on the real cluster, every duration in manifests and steps is 60 times shorter; see [`pace`] |
 //! | `alone: yes` | on the real cluster, no other scenario runs at the same time (it breaks what they share) |
+//! | `variants: A, B` | it runs once with A and once with B in the place of `${VARIANT}`, and leaves the same trace, unless there is a file NAME.B.trace |
 //!
 //! The steps are listed in [`step`], the conditions of `wait until`, `expect` and `hold … while` in [`condition`]. What a
-//! trace has and what is left out of it is said in [`trace`].
+//! trace has and what is left out of it is said in [`trace`]. [`gitops`] judges every status that was seen, as Argo CD and
+//! Flux would.
 
 pub mod condition;
+pub mod gitops;
 pub mod pace;
 pub mod parse;
 pub mod real;
 pub mod record;
 pub mod run;
 pub mod sandbox;
+pub mod snapshot;
 pub mod step;
 pub mod trace;
 pub mod words;
@@ -71,12 +75,24 @@ pub fn folder() -> PathBuf {
 /// # Errors
 /// A file cannot be read, or is not a scenario; the file and the line are named.
 pub fn all() -> Result<Vec<Scenario>> {
-    let folder = folder();
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    read(&folder())
+}
+
+/// The recipes of recordings, by name: scenarios that save what is there at their moments, and whose trace nobody keeps.
+///
+/// # Errors
+/// As [`all`].
+pub fn recordings() -> Result<Vec<Scenario>> {
+    read(&folder().join("recordings"))
+}
+
+fn read(folder: &Path) -> Result<Vec<Scenario>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "scenario"));
     files.sort();
-    files.iter().map(|file| Scenario::read(file)).collect()
+    let scenarios = files.iter().map(|file| Scenario::read(file)).collect::<Result<Vec<_>>>()?;
+    Ok(scenarios.into_iter().flatten().collect())
 }
 
 /// Compares a trace with the committed one, or replaces that.
@@ -84,7 +100,8 @@ pub fn all() -> Result<Vec<Scenario>> {
 /// # Errors
 /// They differ: the message shows where.
 pub fn compare(scenario: &Scenario, world: &str, found: &str, may_update: bool) -> Result<()> {
-    let file = scenario.file.with_extension("trace");
+    let own = scenario.variant.as_ref().map(|variant| scenario.file.with_extension(format!("{variant}.trace")));
+    let file = own.filter(|own| own.exists()).unwrap_or_else(|| scenario.file.with_extension("trace"));
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     if expected == found {
         return Ok(());

@@ -10,13 +10,15 @@ use super::step::Action;
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub file: PathBuf,
-    /// The file's name without its extension; also the namespace that it runs in.
+    /// The file's name without its extension, and the variant; also the namespace that it runs in.
     pub name: String,
     pub title: String,
     /// Whether it runs on the real cluster as well.
     pub real: bool,
     /// Whether it runs alone on the real cluster.
     pub alone: bool,
+    /// What stands in the place of `${VARIANT}`, if the scenario has variants.
+    pub variant: Option<String>,
     /// How many times shorter durations are on the real cluster.
     pub pace: u32,
     /// The Rollout that the steps are about.
@@ -35,17 +37,25 @@ pub struct Step {
 }
 
 impl Scenario {
-    /// Reads a file.
+    /// Reads a file: one scenario, or one for each of its variants.
     ///
     /// # Errors
     /// It cannot be read, or is not a scenario; the line is named.
-    pub fn read(file: &Path) -> Result<Self> {
+    pub fn read(file: &Path) -> Result<Vec<Self>> {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        Self::parse(file, &text).with_context(|| format!("in {}", file.display()))
+        let variants = text.lines().find_map(|line| line.strip_prefix("variants: "));
+        let parse = |variant| Self::parse(file, &text, variant).with_context(|| format!("in {}", file.display()));
+        match variants {
+            Some(variants) => variants.split(", ").map(|variant| parse(Some(variant))).collect(),
+            None => Ok(vec![parse(None)?]),
+        }
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self> {
-        let name = file.file_stem().and_then(|stem| stem.to_str()).context("a file without a name")?.to_owned();
+    fn parse(file: &Path, text: &str, variant: Option<&str>) -> Result<Self> {
+        let name = file.file_stem().and_then(|stem| stem.to_str()).context("a file without a name")?;
+        // A namespace has no dots in its name.
+        let name = variant.map_or(name.to_owned(), |variant| format!("{name}-{}", variant.replace('.', "-")));
+        let filled_in = |text: &str| variant.map_or(text.to_owned(), |variant| text.replace("${VARIANT}", variant));
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line)).peekable();
         let title = lines.next().and_then(|(_, line)| line.strip_prefix("# "));
         let title = title.context("the first line is not a title (`# …`)")?.to_owned();
@@ -55,6 +65,7 @@ impl Scenario {
             title,
             real: false,
             alone: false,
+            variant: variant.map(str::to_owned),
             pace: 1,
             rollout: "web".to_owned(),
             steps: Vec::new(),
@@ -68,8 +79,8 @@ impl Scenario {
             while let Some((_, below)) = lines.next_if(|(_, below)| below.starts_with("  ") || below.is_empty()) {
                 block.push(below);
             }
-            let block = dedent(&block);
-            let action = Action::parse(text, &block).with_context(|| format!("line {number}: {line}"))?;
+            let block = filled_in(&dedent(&block));
+            let action = Action::parse(&filled_in(text), &block).with_context(|| format!("line {number}: {line}"))?;
             scenario.steps.push(Step { line: number, text: text.to_owned(), action });
         }
         ensure!(!scenario.steps.is_empty(), "there are no steps");
@@ -113,7 +124,7 @@ mod tests {
 
     #[test]
     fn steps_stand_between_prose() {
-        let scenario = Scenario::parse(Path::new("x/some-name.scenario"), TEXT).unwrap();
+        let scenario = Scenario::parse(Path::new("x/some-name.scenario"), TEXT, None).unwrap();
         assert_eq!((scenario.name.as_str(), scenario.title.as_str()), ("some-name", "A title"));
         assert_eq!((scenario.real, scenario.pace), (true, 60));
         let steps: Vec<_> = scenario.steps.iter().map(|step| (step.line, step.action.clone())).collect();
@@ -122,9 +133,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named_with_its_line() {
-        let error = Scenario::parse(Path::new("x"), "# T\n\n- abort it\n").unwrap_err();
+        let error = Scenario::parse(Path::new("x"), "# T\n\n- abort it\n", None).unwrap_err();
         assert_eq!(format!("{error:#}"), "line 3: - abort it: \"it\" was not expected");
-        let error = Scenario::parse(Path::new("x"), "# T\n- wait until phase is Healthy\n").unwrap_err();
+        let error = Scenario::parse(Path::new("x"), "# T\n- wait until phase is Healthy\n", None).unwrap_err();
         assert_eq!(format!("{error:#}"), "line 2: - wait until phase is Healthy: \"within\" was expected before \"\"");
     }
 }

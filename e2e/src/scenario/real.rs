@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::Mutex;
 
@@ -20,6 +21,8 @@ use crate::pod::{ImageBehaviour, ReadyAfter};
 pub struct Shared {
     pub environment: Environment,
     pub controller: Controller,
+    /// Another one, that does not run.
+    pub other: Option<Controller>,
 }
 
 /// The real control plane, for one scenario.
@@ -60,6 +63,10 @@ impl World for Real {
 
     fn real_time(&self) -> bool {
         true
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     fn prometheus(&self) -> String {
@@ -105,6 +112,14 @@ impl World for Real {
                 Ok(())
             }
         }
+    }
+
+    async fn exchange_controller(&mut self) -> Result<()> {
+        let shared = &mut *self.shared.lock().await;
+        let other = shared.other.as_mut().context("there is no other controller here")?;
+        shared.controller.kill().await;
+        std::mem::swap(&mut shared.controller, other);
+        shared.controller.restart()
     }
 
     async fn switch_controller(&mut self, to: Switch) -> Result<()> {

@@ -1,18 +1,23 @@
 //! Runs a scenario on a world.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, TypeMeta};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, TypeMeta,
+};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::condition::Condition;
+use super::gitops;
 use super::pace;
 use super::parse::Scenario;
 use super::record::Recorder;
+use super::snapshot;
 use super::step::Action;
 use super::trace::{self, Kind, Section, State};
 use super::world::World;
@@ -29,6 +34,8 @@ const QUIET_IN_REAL_TIME: Duration = Duration::from_millis(1200);
 const UNQUIET: u32 = 3;
 /// How long a write of ours may stay unseen.
 const SEEN: Duration = Duration::from_secs(20);
+/// From one ReplicaSet to the next.
+const AGE: Duration = Duration::from_millis(1100);
 /// A real cluster on a busy machine is given at least this long for whatever is waited for.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -52,6 +59,7 @@ pub async fn run(world: &mut impl World, scenario: &Scenario) -> Result<String> 
         waited: false,
         shortened: Vec::new(),
         hidden: vec![(world.prometheus(), "${PROMETHEUS}".to_owned())],
+        own: BTreeSet::new(),
     };
     for step in &scenario.steps {
         let done = run.step(world, &step.action, &step.text).await;
@@ -61,6 +69,11 @@ pub async fn run(world: &mut impl World, scenario: &Scenario) -> Result<String> 
         }
     }
     run.close_section().await;
+    let changes = run.recorder.changes();
+    let rollouts = changes.iter().filter(|change| change.kind == Kind::Rollout && !change.deleted);
+    for change in rollouts.filter(|change| !run.own.contains(&change.revision)) {
+        gitops::check(&change.object).with_context(|| format!("the trace is:\n{}", run.trace()))?;
+    }
     Ok(run.trace())
 }
 
@@ -81,6 +94,8 @@ struct Run<'a> {
     shortened: Vec<(String, String)>,
     /// What differs between worlds, and what stands for it.
     hidden: Vec<(String, String)>,
+    /// The resourceVersions of Rollouts that a step has written: their statuses are not yet the controller's.
+    own: BTreeSet<u64>,
 }
 
 impl Run<'_> {
@@ -196,10 +211,10 @@ impl Run<'_> {
 
     async fn act(&mut self, world: &mut impl World, action: &Action) -> Result<()> {
         match action {
-            Action::Apply(yaml) => self.apply(yaml).await,
+            Action::Apply(yaml) => self.apply(&snapshot::with_times(yaml, world.now())).await,
             Action::SetImage { container, image } => self.set_image(container, image).await,
             Action::Patch { kind, name, patch, status } => {
-                let text = self.filled_in(patch);
+                let text = snapshot::with_times(&self.filled_in(patch), world.now());
                 let mut patch: Value = serde_saphyr::from_str(&text).context("parsing the patch")?;
                 self.shorten(&mut patch);
                 let real = |kind| self.recorder.ask(0, |state, _| state.real_name(kind, name));
@@ -219,6 +234,15 @@ impl Run<'_> {
             Action::Retry => self.patch_status(json!({"abort": false})).await,
             Action::Pause => self.patch_spec(json!({"paused": true})).await,
             Action::Resume => self.patch_spec(json!({"paused": false})).await,
+            Action::Restart => {
+                // What the time is only the cluster knows: it may be a virtual one.
+                let probe = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "now"}});
+                let probe: ConfigMap = serde_json::from_value(probe)?;
+                let params = PostParams { dry_run: true, ..PostParams::default() };
+                let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &self.scenario.name);
+                let now = maps.create(&params, &probe).await?.metadata.creation_timestamp;
+                self.patch_spec(json!({"restartAt": now})).await
+            }
             Action::Undo { revision } => self.undo(*revision).await,
             Action::Scale(replicas) => {
                 let patch = json!({"spec": {"replicas": replicas}});
@@ -242,6 +266,11 @@ impl Run<'_> {
             }
             Action::Prometheus(to) => world.switch_prometheus(*to).await,
             Action::Controller(to) => world.switch_controller(*to).await,
+            Action::Exchange => world.exchange_controller().await,
+            Action::Save(file) => {
+                let file = super::folder().join("manifests").join(file);
+                snapshot::save(&self.client, &self.scenario.name, &file, world.now(), &self.hidden).await
+            }
             Action::Wait { .. } | Action::Expect(_) | Action::Hold { .. } => Ok(()),
         }
     }
@@ -249,20 +278,28 @@ impl Run<'_> {
     async fn apply(&mut self, yaml: &str) -> Result<()> {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(&self.filled_in(yaml)).context("parsing the manifest")?;
+        // The statuses of Rollouts, which name what is made after them.
+        let mut statuses = Vec::new();
         for mut document in documents.into_iter().filter(|document| !document.is_null()) {
             self.shorten(&mut document);
             if document.pointer("/metadata/ownerReferences/0/uid").is_some_and(|uid| uid == "${UID}") {
                 let uid = self.rollout().await?["metadata"]["uid"].take();
                 document["metadata"]["ownerReferences"][0]["uid"] = uid;
             }
-            // A status can be applied by its subresource only; a takeover begins with one.
-            let status = document.as_object_mut().and_then(|object| object.remove("status"));
+            // The status of a Rollout can be applied by its subresource only; a takeover begins with one.
+            let is_rollout = document["kind"] == "Rollout";
+            let status = document.as_object_mut().filter(|_| is_rollout).and_then(|object| object.remove("status"));
             let applied = apply::object(&self.client, &self.scenario.name, document).await?;
             let Some(plural) = applied.types.as_ref().and_then(|types| plural(&types.kind)) else { continue };
-            match status {
-                Some(status) => self.patch(plural, &applied.name_any(), &json!({"status": status}), true).await?,
-                None => self.see(plural, &applied).await?,
+            self.see(plural, &applied).await?;
+            statuses.extend(status.map(|status| (applied.name_any(), json!({"status": status}))));
+            if plural == "replicasets" {
+                // Ages tell ReplicaSets apart, in whole seconds.
+                sleep(AGE).await;
             }
+        }
+        for (name, status) in statuses {
+            self.patch("rollouts", &name, &status, true).await?;
         }
         Ok(())
     }
@@ -358,6 +395,7 @@ impl Run<'_> {
     async fn see(&mut self, kind: &str, written: &DynamicObject) -> Result<()> {
         let Some(kind) = Kind::of(kind) else { return Ok(()) };
         let revision = written.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0);
+        self.own.insert(revision);
         let seen = self.recorder.catch_up(kind, &written.name_any(), revision, Instant::now() + SEEN).await;
         ensure!(seen, "a write was not seen by a watch within {SEEN:?}");
         Ok(())
@@ -375,9 +413,9 @@ impl Run<'_> {
                 ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural)
             }
             None => {
-                let group = "argoproj.io/v1alpha1";
-                let name = match plural {
-                    "analysistemplates" => "AnalysisTemplate",
+                let (group, name) = match plural {
+                    "analysistemplates" => ("argoproj.io/v1alpha1", "AnalysisTemplate"),
+                    "poddisruptionbudgets" => ("policy/v1", "PodDisruptionBudget"),
                     _ => bail!("{plural:?} is not a resource that steps know"),
                 };
                 let types = TypeMeta { api_version: group.to_owned(), kind: name.to_owned() };

@@ -163,6 +163,10 @@ impl World for Sandbox {
         false
     }
 
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     fn prometheus(&self) -> String {
         PROMETHEUS.to_owned()
     }

@@ -6,6 +6,7 @@
 //! | `set image CONTAINER=IMAGE` | as `kubectl argo rollouts set image` |
 //! | `patch KIND NAME` and YAML below | a JSON merge patch, NAME as traces have it; `patch status of KIND NAME` patches the status subresource |
 //! | `promote`, `promote fully`, `skip the step`, `abort`, `retry`, `pause`, `resume` | the patches of the kubectl plugin |
+//! | `restart` | all pods that are there, as `kubectl argo rollouts restart` does |
 //! | `undo`, `undo to revision N` | the pod template of an earlier revision, as the kubectl plugin copies it |
 //! | `scale to N` | through the scale subresource, as an HPA does |
 //! | `delete KIND NAME` | |
@@ -17,8 +18,10 @@
 //! | `make the gateway refuse route NAME`, `make the gateway accept route NAME` | by a `sectionName` that no listener has; it says so in the route's status |
 //! | `stop Prometheus`, `start Prometheus` | |
 //! | `kill the controller`, `start the controller` | |
+//! | `exchange the controller` | kills it and starts the other one of the two that `tidegate-e2e hand-over` knows |
+//! | `save FILE` | writes what is there to FILE in `manifests/`; see [`super::snapshot`] |
 //!
-//! In manifests, `${NAMESPACE}` and `${PROMETHEUS}` stand for the namespace of the scenario and the address of
+//! In manifests, `${NOW-5s}` and `${NOW+5s}` are instants, `${NAMESPACE}` and `${PROMETHEUS}` stand for the namespace of the scenario and the address of
 //! Prometheus, and `${UID}` in an owner reference for the uid of the Rollout. [`super::condition`] lists the conditions.
 
 use std::time::Duration;
@@ -51,6 +54,7 @@ pub enum Action {
     Retry,
     Pause,
     Resume,
+    Restart,
     Undo {
         /// The one before the present one if `None`.
         revision: Option<i64>,
@@ -84,6 +88,9 @@ pub enum Action {
     },
     Prometheus(Switch),
     Controller(Switch),
+    Exchange,
+    /// Into a file in `manifests/`.
+    Save(String),
 }
 
 /// How the pods of an image behave.
@@ -132,6 +139,9 @@ impl Action {
             "retry" => Self::Retry,
             "pause" => Self::Pause,
             "resume" => Self::Resume,
+            "exchange" => words.expect("the controller").map(|()| Self::Exchange)?,
+            "save" => Self::Save(words.word("a file")?.to_owned()),
+            "restart" => Self::Restart,
             "undo" if words.take("to revision") => Self::Undo { revision: Some(words.number()?) },
             "undo" => Self::Undo { revision: None },
             "scale" => words.expect("to").and_then(|()| words.number()).map(Self::Scale)?,

@@ -5,7 +5,9 @@
 //!
 //! - of the Rollout: phase, step, stable and current revision, recorded weights, abort, and the conditions Healthy,
 //!   Completed, Paused, InvalidSpec and Progressing;
-//! - of ReplicaSets: created, scaled, given or relieved of a scale-down deadline, reused as another revision, deleted;
+//! - of ReplicaSets: created, scaled, given or relieved of a scale-down deadline, reused as another revision, deleted, the
+//!   ephemeral metadata of their pods and whose nodes these avoid;
+//! - of Deployments: scaled;
 //! - of Services and routes: where they lead, with which weights.
 //!
 //! Conditions come after these, each type in its own order: what belongs together is written in one write or in two. Phases of
@@ -17,6 +19,7 @@
 //!
 //! - hashes: the N-th ReplicaSet that was made is called `rN`, the hash of the N-th one of an Experiment `xN`;
 //! - which of an Experiment's templates is first: what belongs to each is listed together;
+//! - names of pods;
 //! - times, and durations that tell how long something took;
 //! - messages while the phase is Progressing, and the reasons of Progressing that count pods; what the state says at the
 //!   end of a section is kept;
@@ -45,6 +48,8 @@ pub enum Kind {
     Ingress,
     AnalysisRun,
     Experiment,
+    Deployment,
+    Pod,
     Event,
 }
 
@@ -92,7 +97,7 @@ pub struct Section {
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Rollout,
         Self::ReplicaSet,
         Self::Service,
@@ -100,6 +105,8 @@ impl Kind {
         Self::Ingress,
         Self::AnalysisRun,
         Self::Experiment,
+        Self::Deployment,
+        Self::Pod,
         Self::Event,
     ];
 
@@ -113,6 +120,8 @@ impl Kind {
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
             Self::AnalysisRun => ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
             Self::Experiment => ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Event => ("", "v1", "Event", "events"),
         }
     }
@@ -133,6 +142,8 @@ pub struct State {
     replica_sets: Vec<String>,
     /// How many ReplicaSets Experiments have made.
     trials: usize,
+    /// How many pods were deleted, by the name of their ReplicaSet.
+    lost: BTreeMap<String, usize>,
     /// A hash and what stands for it, the longest first.
     names: Vec<(String, String)>,
 }
@@ -145,6 +156,7 @@ impl State {
             objects: BTreeMap::new(),
             replica_sets: Vec::new(),
             trials: 0,
+            lost: BTreeMap::new(),
             names: Vec::new(),
         }
     }
@@ -163,6 +175,21 @@ impl State {
     pub fn replica_set(&self, number: usize) -> Option<&Value> {
         let name = self.replica_sets.get(number.checked_sub(1)?)?;
         self.objects.get(&(Kind::ReplicaSet, name.clone()))
+    }
+
+    /// The pods of the N-th ReplicaSet that are not about to go.
+    pub fn pods(&self, number: usize) -> impl Iterator<Item = &Value> {
+        let set = number.checked_sub(1).and_then(|index| self.replica_sets.get(index));
+        let pods = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|(_, pod)| pod);
+        pods.filter(move |pod| {
+            set.is_some_and(|set| owner(pod) == set) && pod["metadata"]["deletionTimestamp"].is_null()
+        })
+    }
+
+    /// How many pods the N-th ReplicaSet has lost so far.
+    pub fn lost(&self, number: usize) -> usize {
+        let set = number.checked_sub(1).and_then(|index| self.replica_sets.get(index));
+        set.and_then(|set| self.lost.get(set)).copied().unwrap_or(0)
     }
 
     /// Whether there has been an N-th ReplicaSet.
@@ -204,6 +231,9 @@ impl State {
             if !hash.is_empty() {
                 self.names.push((hash.to_owned(), format!("r{}", self.replica_sets.len())));
             }
+        }
+        if change.kind == Kind::Pod && change.deleted {
+            *self.lost.entry(owner(&change.object).to_owned()).or_default() += 1;
         }
         let before = self.objects.get(&key).cloned();
         if change.kind == Kind::ReplicaSet && before.is_none() && of_experiment(&change.object) {
@@ -253,6 +283,9 @@ impl State {
     /// Without hashes and times.
     pub fn plain(&self, message: &str) -> String {
         let mut message = message.to_owned();
+        for (_, pod) in self.objects.keys().filter(|(kind, _)| *kind == Kind::Pod) {
+            message = message.replace(pod.as_str(), "<pod>");
+        }
         for (hash, name) in &self.names {
             message = message.replace(hash, name);
         }
@@ -294,6 +327,14 @@ impl State {
                     |ingress: &Value| vec![("", canary_weight(ingress).map(|it| format!("canary weight {it}")))];
                 self.differences(&format!("ingress {name}"), facets, before, after)
             }
+            Kind::Deployment => match (before.map(size), after.map(size)) {
+                (Some(before), Some(after)) if before != after => {
+                    let scaling = Some((before, after));
+                    vec![Line { scaling, ..Line::of(format!("deployment {name}: scaled")) }]
+                }
+                _ => Vec::new(),
+            },
+            Kind::Pod => Vec::new(),
             Kind::AnalysisRun => {
                 let name = self.plain(name);
                 let mut lines = self.differences(&format!("analysis {name}"), analysis_facets, before, after);
@@ -345,9 +386,50 @@ impl State {
                 // A ReplicaSet of somebody else.
                 return Vec::new();
             }
-            return self.of_trial(scaling_lines(&format!("pods {name}"), before, after));
+            return self.of_trial(self.scaling_lines(&format!("pods {name}"), before, after));
         };
-        scaling_lines(&format!("r{}", number + 1), before, after)
+        self.scaling_lines(&format!("r{}", number + 1), before, after)
+    }
+
+    /// What happens to a ReplicaSet.
+    fn scaling_lines(&self, called: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<Line> {
+        let Some(after) = after else { return vec![Line::of(format!("{called}: deleted"))] };
+        let note = |set: &Value, key: &str| set["metadata"]["annotations"][key].as_str().map(str::to_owned);
+        let revision = |set: &Value| note(set, REVISION);
+        let deadline = |set: &Value| note(set, "scale-down-deadline").is_some();
+        let metadata = |set: &Value| note(set, "rollout.argoproj.io/ephemeral-metadata").unwrap_or("none".to_owned());
+        let far = |set: &Value| self.plain(&keeps_off(set));
+        let Some(before) = before else {
+            // The ReplicaSets of Experiments have none.
+            let number = revision(after).map_or_else(String::new, |number| format!(" as revision {number},"));
+            let mut created = format!("{called}: created{number} size {}", size(after));
+            if metadata(after) != "none" {
+                created.push_str(&format!(", pods with {}", metadata(after)));
+            }
+            if !far(after).is_empty() {
+                created.push_str(&format!(", off the nodes of {}", far(after)));
+            }
+            return vec![Line::of(created)];
+        };
+        let mut lines = Vec::new();
+        if metadata(before) != metadata(after) {
+            lines.push(Line::of(format!("{called}: metadata of pods {}", metadata(after))));
+        }
+        if far(before) != far(after) {
+            lines.push(Line::of(format!("{called}: off the nodes of {}", far(after))));
+        }
+        if revision(before) != revision(after) {
+            lines.push(Line::of(format!("{called}: is now revision {}", revision(after).unwrap_or_default())));
+        }
+        if size(before) != size(after) {
+            let scaling = Some((size(before), size(after)));
+            lines.push(Line { scaling, ..Line::of(format!("{called}: scaled")) });
+        }
+        if deadline(before) != deadline(after) {
+            let what = if deadline(after) { "is to be scaled down later" } else { "is not to be scaled down later" };
+            lines.push(Line::of(format!("{called}: {what}")));
+        }
+        lines
     }
 
     fn event_lines(&self, before: Option<&Value>, after: Option<&Value>) -> Vec<Line> {
@@ -375,33 +457,6 @@ impl State {
         // An event that is counted up has happened again.
         vec![line; usize::try_from(times).unwrap_or(0).min(100)]
     }
-}
-
-/// What happens to a ReplicaSet.
-fn scaling_lines(called: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<Line> {
-    let Some(after) = after else { return vec![Line::of(format!("{called}: deleted"))] };
-    let size = |set: &Value| set["spec"]["replicas"].as_i64().unwrap_or(1);
-    let note = |set: &Value, key: &str| set["metadata"]["annotations"][key].as_str().map(str::to_owned);
-    let revision = |set: &Value| note(set, REVISION);
-    let deadline = |set: &Value| note(set, "scale-down-deadline").is_some();
-    let Some(before) = before else {
-        // The ReplicaSets of Experiments have none.
-        let number = revision(after).map_or_else(String::new, |number| format!(" as revision {number},"));
-        return vec![Line::of(format!("{called}: created{number} size {}", size(after)))];
-    };
-    let mut lines = Vec::new();
-    if revision(before) != revision(after) {
-        lines.push(Line::of(format!("{called}: is now revision {}", revision(after).unwrap_or_default())));
-    }
-    if size(before) != size(after) {
-        let scaling = Some((size(before), size(after)));
-        lines.push(Line { scaling, ..Line::of(format!("{called}: scaled")) });
-    }
-    if deadline(before) != deadline(after) {
-        let what = if deadline(after) { "is to be scaled down later" } else { "is not to be scaled down later" };
-        lines.push(Line::of(format!("{called}: {what}")));
-    }
-    lines
 }
 
 impl Line {
@@ -499,6 +554,8 @@ fn rollout_facets(rollout: &Value) -> Vec<(&'static str, Option<String>)> {
     };
     let weights = &status["canary"]["weights"];
     let weight = |who: &str| weights[who]["weight"].as_i64().unwrap_or(0);
+    let asked = &rollout["spec"]["restartAt"];
+    let restart = (!asked.is_null() && *asked != status["restartedAt"]).then(|| "restart asked for".to_owned());
     let recorded = || format!("weights: canary {}, stable {}", weight("canary"), weight("stable"));
     vec![
         ("current revision", hash("currentPodHash", "current revision")),
@@ -507,6 +564,7 @@ fn rollout_facets(rollout: &Value) -> Vec<(&'static str, Option<String>)> {
         ("weights", weights.is_object().then(recorded)),
         ("stable revision", hash("stableRS", "stable revision")),
         ("pause", pauses(status)),
+        ("restart", restart),
         ("phase", status["phase"].is_string().then(|| phase(status, false))),
     ]
 }
@@ -545,6 +603,34 @@ fn condition(status: &Value, name: &str) -> Option<String> {
         return Some(format!("{name}={value}"));
     }
     Some(format!("{name}={value} {reason}"))
+}
+
+fn size(object: &Value) -> i64 {
+    object["spec"]["replicas"].as_i64().unwrap_or(1)
+}
+
+/// The name of what controls an object.
+fn owner(object: &Value) -> &str {
+    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.map(|owner| text(&owner["name"])).next().unwrap_or_default()
+}
+
+/// The hashes of the revisions whose nodes the pods of a ReplicaSet avoid, and how strictly.
+fn keeps_off(replica_set: &Value) -> String {
+    let rules = &replica_set["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
+    let mut texts = Vec::new();
+    for (field, term, how) in [
+        ("requiredDuringSchedulingIgnoredDuringExecution", "", "required"),
+        ("preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm", "preferred"),
+    ] {
+        for rule in rules[field].as_array().into_iter().flatten() {
+            let expression = rule.pointer(&format!("{term}/labelSelector/matchExpressions/0")).unwrap_or(&Value::Null);
+            if expression["key"] == HASH {
+                texts.push(format!("{} ({how})", text(&expression["values"][0])));
+            }
+        }
+    }
+    texts.join(", ")
 }
 
 fn service_facets(service: &Value) -> Vec<(&'static str, Option<String>)> {

@@ -1,6 +1,7 @@
 //! What a scenario needs of a cluster beside its API.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use jiff::Timestamp;
 use kube::Client;
 
 use super::step::{Behaviour, Switch};
@@ -16,6 +17,9 @@ pub trait World {
 
     /// Whether time is real, so that a scenario's `pace` applies and patience is called for.
     fn real_time(&self) -> bool;
+
+    /// The time that the cluster and the controller go by.
+    fn now(&self) -> Timestamp;
 
     /// The address of Prometheus.
     fn prometheus(&self) -> String;
@@ -50,4 +54,12 @@ pub trait World {
     /// # Errors
     /// The world cannot.
     async fn switch_controller(&mut self, to: Switch) -> Result<()>;
+
+    /// Kills the controller and starts the other one in its place.
+    ///
+    /// # Errors
+    /// There is no other.
+    async fn exchange_controller(&mut self) -> Result<()> {
+        bail!("there is no other controller here")
+    }
 }

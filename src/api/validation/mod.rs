@@ -14,16 +14,33 @@ mod unsupported;
 pub use self::experiment::experiment;
 
 use super::blue_green::AntiAffinity;
-use super::common::LabelSelector;
+use super::common::{LabelSelector, WorkloadRef};
 use super::field_error::{FieldError, FieldPath};
+use super::resource::POD_TEMPLATE;
 use super::rollout::{Rollout, RolloutSpec};
 use super::selector;
 
-/// All that is wrong with a Rollout, in the order of the fields.
+/// All that is wrong with a Rollout as it was written, in the order of the fields.
 pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
+    check(rollout, Workload::AsWritten)
+}
+
+/// The same for a Rollout that has been given the template of the workload that it names.
+pub fn resolved(rollout: &Rollout) -> Vec<FieldError> {
+    check(rollout, Workload::Resolved)
+}
+
+/// Whether the template of a named workload has been filled in.
+#[derive(Clone, Copy, PartialEq)]
+enum Workload {
+    AsWritten,
+    Resolved,
+}
+
+fn check(rollout: &Rollout, with: Workload) -> Vec<FieldError> {
     let at = FieldPath::new("spec");
     let mut errors = Vec::new();
-    spec(&rollout.spec, &at, &mut errors);
+    spec(&rollout.spec, &at, with, &mut errors);
     unsupported::check(&rollout.spec, &mut errors);
     errors
 }
@@ -51,7 +68,7 @@ pub fn message(rollout: &Rollout, error: &FieldError) -> String {
     format!("The Rollout \"{}\" is invalid: {error}", rollout.metadata.name.as_deref().unwrap_or_default())
 }
 
-fn spec(spec: &RolloutSpec, at: &FieldPath, errors: &mut Vec<FieldError>) {
+fn spec(spec: &RolloutSpec, at: &FieldPath, with: Workload, errors: &mut Vec<FieldError>) {
     for (field, value) in [
         ("replicas", spec.replicas),
         ("minReadySeconds", Some(spec.min_ready_seconds)),
@@ -65,7 +82,7 @@ fn spec(spec: &RolloutSpec, at: &FieldPath, errors: &mut Vec<FieldError>) {
         let path = at.child("progressDeadlineSeconds");
         errors.push(FieldError::invalid(path, spec.progress_deadline_seconds(), detail));
     }
-    workload(spec, at, errors);
+    workload(spec, at, with, errors);
     let path = at.child("strategy");
     match (&spec.strategy.blue_green, &spec.strategy.canary) {
         (None, None) => errors.push(FieldError::required(path, "one of blueGreen or canary must be set")),
@@ -78,13 +95,14 @@ fn spec(spec: &RolloutSpec, at: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn workload(spec: &RolloutSpec, at: &FieldPath, errors: &mut Vec<FieldError>) {
+fn workload(spec: &RolloutSpec, at: &FieldPath, with: Workload, errors: &mut Vec<FieldError>) {
     let template = spec.template.as_ref().filter(|template| !template.is_absent());
-    if spec.workload_ref.is_some() {
+    if let (Some(reference), Workload::AsWritten) = (&spec.workload_ref, with) {
         if let Some(template) = template {
             let detail = "template must be empty for workload reference rollout";
             errors.push(FieldError::invalid(at.child("template"), template.to_value(), detail));
         }
+        workload_ref(spec, reference, at, errors);
         return;
     }
     let path = at.child("selector");
@@ -105,6 +123,35 @@ fn workload(spec: &RolloutSpec, at: &FieldPath, errors: &mut Vec<FieldError>) {
         let labels = serde_json::json!(template.labels());
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid(path.child("metadata").child("labels"), labels, detail));
+    }
+}
+
+fn workload_ref(spec: &RolloutSpec, reference: &WorkloadRef, at: &FieldPath, errors: &mut Vec<FieldError>) {
+    let path = at.child("workloadRef");
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    if text(&reference.name).is_empty() {
+        errors.push(FieldError::required(path.child("name"), "the workload to take the pod template from"));
+    }
+    match reference.resource() {
+        None => {
+            let detail = format!(
+                "workload of type {}/{} is not supported; a Deployment or ReplicaSet of apps/v1, or a PodTemplate of v1, is",
+                text(&reference.api_version),
+                text(&reference.kind)
+            );
+            errors.push(FieldError::invalid(path.child("kind"), text(&reference.kind), detail));
+        }
+        Some(POD_TEMPLATE) if spec.selector.is_none() => {
+            errors.push(FieldError::required(at.child("selector"), "a PodTemplate has none to take it from"));
+        }
+        Some(_) => {}
+    }
+    if reference.scale_down().is_none() {
+        let modes = ["never", "onsuccess", "progressively"];
+        errors.push(FieldError::not_supported(path.child("scaleDown"), text(&reference.scale_down), modes));
+    }
+    if let Some(wanted) = &spec.selector {
+        selector_syntax(wanted, &at.child("selector"), errors);
     }
 }
 

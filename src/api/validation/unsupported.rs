@@ -1,28 +1,11 @@
 //! Fields that Tidegate reads but does not act upon yet. They are refused, never ignored: a release must not run with a
 //! safeguard that its author believes in and that is not there.
 
-use crate::api::blue_green::BlueGreenStrategy;
-use crate::api::canary::CanaryStrategy;
 use crate::api::field_error::FieldError;
 use crate::api::rollout::RolloutSpec;
 use crate::api::traffic_routing::{GATEWAY_API_PLUGIN, TrafficRouting};
 
 type Check<T> = (&'static str, fn(&T) -> bool);
-
-const SPEC: &[Check<RolloutSpec>] =
-    &[("workloadRef", |spec| spec.workload_ref.is_some()), ("restartAt", |spec| spec.restart_at.is_some())];
-
-const BLUE_GREEN: &[Check<BlueGreenStrategy>] = &[
-    ("antiAffinity", |blue_green| blue_green.anti_affinity.is_some()),
-    ("previewMetadata", |blue_green| blue_green.preview_metadata.is_some()),
-    ("activeMetadata", |blue_green| blue_green.active_metadata.is_some()),
-];
-
-const CANARY: &[Check<CanaryStrategy>] = &[
-    ("antiAffinity", |canary| canary.anti_affinity.is_some()),
-    ("canaryMetadata", |canary| canary.canary_metadata.is_some()),
-    ("stableMetadata", |canary| canary.stable_metadata.is_some()),
-];
 
 const ROUTING: &[Check<TrafficRouting>] = &[
     ("istio", |routing| routing.istio.is_some()),
@@ -35,12 +18,7 @@ const ROUTING: &[Check<TrafficRouting>] = &[
 ];
 
 pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
-    collect("spec", SPEC, spec, errors);
-    if let Some(blue_green) = &spec.strategy.blue_green {
-        collect("spec.strategy.blueGreen", BLUE_GREEN, blue_green, errors);
-    }
     let Some(canary) = &spec.strategy.canary else { return };
-    collect("spec.strategy.canary", CANARY, canary, errors);
     if let Some(routing) = &canary.traffic_routing {
         collect("spec.strategy.canary.trafficRouting", ROUTING, routing, errors);
         for name in routing.plugins.keys().filter(|name| *name != GATEWAY_API_PLUGIN) {
@@ -56,6 +34,12 @@ pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
             if set {
                 refuse(&format!("spec.strategy.canary.steps[{index}].{field}"), errors);
             }
+        }
+        // No router gives weights to an experiment's Services yet.
+        let templates = step.experiment.iter().flat_map(|experiment| &experiment.templates).enumerate();
+        for (template, _) in templates.filter(|(_, template)| template.weight.is_some()) {
+            let field = format!("experiment.templates[{template}].weight");
+            refuse(&format!("spec.strategy.canary.steps[{index}].{field}"), errors);
         }
     }
 }

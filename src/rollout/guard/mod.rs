@@ -20,10 +20,12 @@
 //!    An experiment's Services get their weights only while all of their pods are available, and none after an abort.
 //! 6. Whatever is not admitted is in [`Admitted::holds`].
 
+mod evictions;
 mod experiments;
 mod shift;
 mod sizes;
 mod traffic;
+mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,7 +44,9 @@ use super::replicas::{self, Counts, Limits, share_up};
 use super::revision::{self, Revisions};
 use super::world::{ReplicaSet, Service, World};
 
+pub use self::evictions::{evictions, is_stuck, reports_its_pods};
 pub use self::traffic::Traffic;
+pub use self::workload::workload_keeps;
 
 /// What a strategy wants. What it does not name stays as it is.
 #[derive(Clone, Debug, Default, PartialEq)]

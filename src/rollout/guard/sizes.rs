@@ -10,8 +10,8 @@ use super::traffic::{Role, has_pods};
 use super::{Admitted, Guard, Hold, kept};
 
 /// Pods that a ReplicaSet must keep for traffic.
-struct Need {
-    pods: i32,
+pub(super) struct Need {
+    pub pods: i32,
     why: String,
 }
 
@@ -151,7 +151,7 @@ impl Guard<'_> {
     }
 
     /// What traffic needs of a ReplicaSet, by everything that was observed and everything that was admitted.
-    fn need(&self, replica_set: &ReplicaSet, admitted: &Admitted, unsettled: bool) -> Need {
+    pub(super) fn need(&self, replica_set: &ReplicaSet, admitted: &Admitted, unsettled: bool) -> Need {
         let mut need = Need { pods: 0, why: String::new() };
         if self.replicas == 0 {
             // Nothing is wanted to run, so nothing is to be served.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::resource::HTTP_ROUTE;
-use crate::rollout::world::{Observed, ReplicaSetStatus, Settings, Templates};
+use crate::rollout::world::{Observed, Pod, ReplicaSetStatus, Settings, Templates};
 use crate::traffic::gateway_api::GatewayApiRouter;
 use crate::traffic::{Context, Router};
 
@@ -406,6 +406,8 @@ fn world(state: &State) -> World {
     World {
         now,
         rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
+        pods: None,
+        workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services: [service(STABLE, &state.stable), service(CANARY, &state.canary)].into(),
         routes: state.routes.iter().enumerate().map(route).collect(),
@@ -457,6 +459,24 @@ fn revisions<'a>(world: &'a World, state: &State) -> Revisions<'a> {
         adopt: Vec::new(),
         release: Vec::new(),
     }
+}
+
+/// The world with all pods listed, every one of them made long ago.
+fn listed(state: &State) -> World {
+    let mut world = world(state);
+    let pods = (0..4).flat_map(|one| (0..state.pods[one].available).map(move |index| (one, index)));
+    let pods = pods.map(|(one, index)| Pod {
+        name: format!("{}-{index}", name(one)),
+        uid: format!("{}-{index}", name(one)),
+        controller: name(one),
+        created: world.now,
+        over: false,
+        ready_since: Some(world.now),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    });
+    world.pods = Some(pods.collect());
+    world
 }
 
 // ---- random states and proposals ----
@@ -552,6 +572,55 @@ proptest! {
     #[test]
     fn every_subset_of_what_is_admitted_keeps_the_promises(state in states(), proposal in proposals()) {
         check_all_subsets(&state, &proposal)?;
+    }
+
+    #[test]
+    fn evictions_leave_what_traffic_and_the_floor_need(state in states(), proposal in proposals()) {
+        let world = listed(&state);
+        let revisions = revisions(&world, &state);
+        let routers: &[&dyn Router] = if state.routes.is_empty() { &[] } else { &[&GatewayApiRouter] };
+        let traffic = Traffic::observe(&world, STABLE, CANARY, routers);
+        let admitted = admit(&world, &revisions, &traffic, proposal.clone());
+        let mut allowance = evictions(&world, &revisions, &traffic, &admitted);
+        let mut after = state.clone();
+        for pod in world.pods.iter().flatten() {
+            let one = (0..4).find(|one| name(*one) == pod.controller).unwrap();
+            if allowance.take(&world.replica_sets[one], pod, world.now) {
+                after.pods[one].available -= 1;
+            }
+        }
+        if after == state {
+            return Ok(());
+        }
+        let (_, writes) = decide(&state, &proposal);
+        let shrinks = writes.iter().any(|write| matches!(*write, Write::Size(one, to) if to < state.pods[one].spec));
+        prop_assert!(!shrinks, "evictions beside {writes:?}");
+        let kept: i32 = (0..4).map(|one| after.kept(one)).sum();
+        prop_assert!(kept >= state.replicas - state.unavailable, "S7: {kept} left");
+        for one in (0..4).filter(|_| state.replicas > 0) {
+            // A missing pod counts the same whether it serves the present routes or those that are about to be.
+            for view in state.views().chain(state.with(&writes).views()) {
+                let (_, stable, canary, weight) = view;
+                let need = state.chosen(one, ceil(state.share(one, stable, canary, weight) * state.replicas, 100));
+                let least = need - need * state.unavailable / state.replicas;
+                let lost = after.kept(one) < state.kept(one);
+                prop_assert!(!lost || after.kept(one) >= least, "S1: {} of {least} pods of {one}", after.kept(one));
+            }
+        }
+    }
+
+    #[test]
+    fn a_workload_gives_up_only_what_is_made_up_for(state in states(), replicas in 1..=8_i32) {
+        let world = world(&state);
+        let revisions = revisions(&world, &state);
+        let traffic = Traffic::observe(&world, STABLE, CANARY, &[]);
+        let keeps = workload_keeps(&world, &revisions, &traffic, replicas);
+        let own: i32 = (0..4).map(|one| state.kept(one)).sum();
+        let left = keeps.pods.min(replicas);
+        prop_assert!(own + left >= state.replicas.min(own + replicas), "{own} + {left}");
+        prop_assert!(left == replicas || own >= 1, "{keeps:?}");
+        let lags = !state.stable.before.is_empty() || !state.canary.before.is_empty();
+        prop_assert!(left > 0 || !lags, "traffic may still go there: {keeps:?}");
     }
 
     #[test]

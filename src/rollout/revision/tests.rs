@@ -29,6 +29,8 @@ fn world(rollout: Rollout, replica_sets: Vec<ReplicaSet>) -> World {
     World {
         now: Timestamp::UNIX_EPOCH,
         rollout: Arc::new(rollout),
+        pods: None,
+        workload: None,
         replica_sets,
         services: BTreeMap::new(),
         routes: BTreeMap::new(),

