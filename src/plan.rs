@@ -79,6 +79,8 @@ pub struct Failure {
     pub action: FailedAction,
     /// The server's words.
     pub error: String,
+    /// Whether the server has understood and said no. Otherwise trying again may help.
+    pub refused: bool,
 }
 
 /// What was attempted.

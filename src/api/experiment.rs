@@ -3,12 +3,15 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use serde_with::skip_serializing_none;
 
 use super::analysis::{AnalysisPhase, Argument, DryRun, MeasurementRetention};
 use super::common::{Condition, LabelSelector, Metadata, Time, is_false, is_zero};
+use super::names;
 use super::pod_template::PodTemplate;
-use super::steps::TemplateService;
+use super::resource::EXPERIMENT;
+use super::steps::{TemplateRef, TemplateService};
 
 /// ReplicaSets that run side by side for a while, and analyses of them.
 #[skip_serializing_none]
@@ -56,6 +59,15 @@ pub struct ExperimentTemplate {
     pub selector: Option<LabelSelector>,
     pub template: Option<PodTemplate>,
     pub service: Option<TemplateService>,
+}
+
+/// What the status of a template may be.
+pub mod template_status {
+    pub const PROGRESSING: &str = "Progressing";
+    pub const RUNNING: &str = "Running";
+    pub const SUCCESSFUL: &str = "Successful";
+    pub const FAILED: &str = "Failed";
+    pub const ERROR: &str = "Error";
 }
 
 /// An analysis of an experiment.
@@ -128,4 +140,52 @@ pub struct ExperimentRunStatus {
     pub phase: AnalysisPhase,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+impl ExperimentSpec {
+    /// Seconds without progress after which a template has failed, with the default of 600.
+    pub fn progress_deadline_seconds(&self) -> i32 {
+        self.progress_deadline_seconds.unwrap_or(600)
+    }
+
+    /// Seconds for which pods are kept when the experiment is over, with the default of 30.
+    pub fn scale_down_delay_seconds(&self) -> i32 {
+        self.scale_down_delay_seconds.unwrap_or(30)
+    }
+}
+
+impl ExperimentTemplate {
+    /// Desired pods, with the default of 1.
+    pub fn desired_replicas(&self) -> i32 {
+        self.replicas.unwrap_or(1)
+    }
+}
+
+impl ExperimentAnalysis {
+    /// The template that it names.
+    pub fn template(&self) -> TemplateRef {
+        TemplateRef { template_name: self.template_name.clone(), cluster_scope: self.cluster_scope }
+    }
+}
+
+impl ExperimentTemplateStatus {
+    /// Whether the status is final.
+    pub fn is_completed(&self) -> bool {
+        use template_status::{ERROR, FAILED, SUCCESSFUL};
+        [SUCCESSFUL, FAILED, ERROR].contains(&self.status.as_str())
+    }
+}
+
+impl Experiment {
+    /// The owner reference that makes the Experiment the controller of an object.
+    pub fn owner_reference(&self) -> Value {
+        json!({
+            "apiVersion": names::API_VERSION,
+            "kind": EXPERIMENT.kind,
+            "name": self.metadata.name,
+            "uid": self.metadata.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        })
+    }
 }

@@ -15,6 +15,7 @@ pub mod int_or_percent;
 pub mod names;
 pub mod pod_template;
 pub mod providers;
+pub mod replica_set;
 pub mod resource;
 pub mod rollout;
 pub mod rollout_status;

@@ -95,6 +95,13 @@ pub struct ExperimentStepAnalysis {
     pub required_for_completion: bool,
 }
 
+impl ExperimentStepAnalysis {
+    /// The template that it names.
+    pub fn template(&self) -> TemplateRef {
+        TemplateRef { template_name: self.template_name.clone(), cluster_scope: self.cluster_scope }
+    }
+}
+
 /// The analysis of a step, or the background analysis of a release.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -61,6 +61,9 @@ pub struct Controller {
     /// AnalysisRuns that are worked on at the same time
     #[arg(long, default_value_t = 30)]
     analysis_threads: usize,
+    /// Experiments that are decided at the same time
+    #[arg(long, default_value_t = 10)]
+    experiment_threads: usize,
     /// Seconds that gateways and load balancers take to follow a change; the default of each router when absent
     #[arg(long)]
     propagation_delay_seconds: Option<u32>,
@@ -90,7 +93,6 @@ pub struct Controller {
 /// need no change.
 const IGNORED: &[&str] = &[
     "kloglevel",
-    "experiment-threads",
     "service-threads",
     "ingress-threads",
     "ephemeral-metadata-threads",
@@ -174,6 +176,7 @@ impl Controller {
             namespace: self.namespaced.then(|| namespace.clone().unwrap_or_else(|| own_namespace(context_namespace))),
             rollout_workers: self.rollout_threads.max(1),
             analysis_workers: self.analysis_threads.max(1),
+            experiment_workers: self.experiment_threads.max(1),
             analysis_only: !self.controllers.is_empty(),
             resync: Duration::from_secs(self.rollout_resync),
             qps: self.qps,

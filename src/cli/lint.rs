@@ -78,7 +78,7 @@ pub fn check(objects: &[Object]) -> Report {
             ("AnalysisTemplate", check_template),
             ("ClusterAnalysisTemplate", check_cluster_template),
             ("AnalysisRun", check_shape::<AnalysisRun>),
-            ("Experiment", check_shape::<Experiment>),
+            ("Experiment", check_experiment),
         ];
         if let Some((_, check)) = checks.iter().find(|(kind, _)| object.is(GROUP, kind)) {
             report.checked += 1;
@@ -121,6 +121,13 @@ fn check_analyses(object: &Object, rollout: &Rollout, report: &mut Report) {
         let source = Source { rollout, stable_hash: "", latest_hash: "", templates: &report.templates };
         let errors = spec::validate_placed(placed, &path, source);
         report.errors.extend(errors.iter().map(|error| format!("{}: {error}", place(object))));
+    }
+}
+
+fn check_experiment(object: &Object, report: &mut Report) {
+    let Some(experiment) = decode::<Experiment>(object, report) else { return };
+    for error in validation::experiment(&experiment) {
+        report.errors.push(format!("{}: {error}", place(object)));
     }
 }
 

@@ -16,6 +16,7 @@ use serde_path_to_error::Segment;
 
 use crate::api::analysis::{AnalysisRun, AnalysisRunStatus, AnalysisTemplateSpec};
 use crate::api::common::{Condition, LabelSelector};
+use crate::api::experiment::ExperimentStatus;
 use crate::api::field_error::FieldError;
 use crate::api::names;
 use crate::api::pod_template::PodTemplate;
@@ -322,6 +323,16 @@ pub fn failed_run(unreadable: &Unreadable) -> AnalysisRun {
         ..AnalysisRunStatus::default()
     };
     AnalysisRun { metadata: unreadable.meta.clone().typed(), status: Some(status), ..AnalysisRun::default() }
+}
+
+/// An Experiment that stands for one that does not decode: one with an error, whose message says why.
+pub fn failed_experiment(unreadable: &Unreadable) -> Experiment {
+    let status = ExperimentStatus {
+        phase: crate::api::analysis::AnalysisPhase::Error,
+        message: unreadable.error.to_string(),
+        ..ExperimentStatus::default()
+    };
+    Experiment { metadata: unreadable.meta.clone().typed(), status: Some(status), ..Experiment::default() }
 }
 
 /// Decodes what is at the field `at` of an object. Unknown fields are ignored.

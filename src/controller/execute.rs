@@ -56,7 +56,9 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
                 if matches!(error, CallError::Unanswered(_)) {
                     shell.expectations.note(&subject.reference, object, What::Reread);
                 }
-                let failure = Failure { object: object.clone(), action: action.kind(), error: error.to_string() };
+                let refused = matches!(error, CallError::Refused { .. } | CallError::AlreadyExists(_));
+                let (action, error) = (action.kind(), error.to_string());
+                let failure = Failure { object: object.clone(), action, error, refused };
                 outcome.failures.push(failure);
             }
         }

@@ -322,6 +322,7 @@ impl Index {
         let object = envelope.open(resource);
         let references = match &object {
             Object::Rollout(rollout) => Some(Box::new(References::of_rollout(rollout))),
+            Object::Experiment(experiment) => Some(Box::new(References::of_experiment(experiment))),
             Object::Template(spec) if !spec.templates.is_empty() => {
                 Some(Box::new(References::of_template(&reference.namespace, spec)))
             }

@@ -17,6 +17,7 @@
 //! | [`release`] | what Rollouts have left behind in DestinationRules |
 //! | [`pods`] | the pods, for the few decisions that need them |
 //! | [`analysis`] | AnalysisRuns: measurements between the two halves of a decision |
+//! | [`experiment`] | Experiments |
 //! | [`api`], [`limiter`] | calls: limited, timed, measured |
 //! | [`events`], [`telemetry`], [`server`] | what people and monitoring see |
 //! | [`leader`] | one controller at a time |
@@ -31,6 +32,7 @@ pub mod envelope;
 pub mod events;
 pub mod execute;
 pub mod expectations;
+pub mod experiment;
 pub mod index;
 pub mod leader;
 pub mod limiter;
@@ -103,6 +105,7 @@ pub struct Shell {
     memories: Mutex<BTreeMap<ObjectRef, Memory>>,
     pub rollouts: Queue,
     pub runs: Queue,
+    pub experiments: Queue,
     measurements: Measurements,
     providers: Providers,
     pub events: Events,
@@ -235,6 +238,7 @@ impl Shell {
             measurements: Measurements::default(),
             providers,
             runs: Queue::new(settings.seed.wrapping_add(1)),
+            experiments: Queue::new(settings.seed.wrapping_add(2)),
             events,
             telemetry,
             health: Health::default(),
@@ -338,6 +342,7 @@ impl Shell {
         match object.resource {
             resource::ROLLOUT if !self.settings.analysis_only => Some(&self.rollouts),
             resource::ANALYSIS_RUN => Some(&self.runs),
+            resource::EXPERIMENT if !self.settings.analysis_only => Some(&self.experiments),
             _ => None,
         }
     }
@@ -370,6 +375,10 @@ impl Workers {
         let rollout_workers = if settings.analysis_only { 0 } else { settings.rollout_workers };
         for _ in 0..rollout_workers {
             self.tasks.spawn(worker(shell.clone(), |shell| &shell.rollouts, stopping.clone()));
+        }
+        let experiment_workers = if settings.analysis_only { 0 } else { settings.experiment_workers };
+        for _ in 0..experiment_workers {
+            self.tasks.spawn(worker(shell.clone(), |shell| &shell.experiments, stopping.clone()));
         }
         for _ in 0..settings.analysis_workers {
             self.tasks.spawn(worker(shell.clone(), |shell| &shell.runs, stopping.clone()));

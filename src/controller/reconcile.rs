@@ -20,6 +20,7 @@ use super::api::CallError;
 use super::envelope::{Envelope, Unreadable};
 use super::execute::{self, Subject};
 use super::expectations::{Expected, What};
+use super::experiment;
 use super::index::Knowledge;
 use super::pods;
 use super::queue::Next;
@@ -48,6 +49,8 @@ pub struct Pass<'a> {
     attempts: u32,
     /// Whether what is missing has been looked for past the watches.
     confirmed: bool,
+    /// Whom the events on AnalysisRuns are told too, with the uid.
+    pub also_told: Option<(ObjectRef, String)>,
 }
 
 /// What follows from having carried a plan out.
@@ -114,7 +117,7 @@ fn ended(old: &RolloutStatus, new: &RolloutStatus) -> bool {
 impl<'a> Pass<'a> {
     pub fn begin(shell: &'a Shell, object: &'a ObjectRef) -> Self {
         let memory = shell.memories().remove(object).unwrap_or_default();
-        Self { shell, object, memory, blocked: Vec::new(), attempts: 0, confirmed: false }
+        Self { shell, object, memory, blocked: Vec::new(), attempts: 0, confirmed: false, also_told: None }
     }
 
     pub fn end(self, next: Next) -> Next {
@@ -149,7 +152,7 @@ impl<'a> Pass<'a> {
 
     /// Looks, once in a pass, whether what the object refers to and no watch has shown is really not there: that it is
     /// missing makes a Rollout invalid, and a watch may lag behind the one that showed the Rollout.
-    async fn confirm_absence(&mut self) {
+    pub async fn confirm_absence(&mut self) {
         if std::mem::replace(&mut self.confirmed, true) {
             return;
         }
@@ -236,6 +239,11 @@ impl<'a> Pass<'a> {
         let mut events = std::mem::take(&mut self.memory.events);
         events.retain(|event| !plan.events.contains(event));
         for event in events.into_iter().chain(plan.events) {
+            if let Some((object, uid)) = &self.also_told
+                && experiment::tells_of_a_run(&event)
+            {
+                shell.events.emit(object, uid, Event { warning: true, ..event.clone() });
+            }
             shell.events.emit(self.object, &subject.uid, event);
         }
         Settled::Finished(match plan.wake {
@@ -332,6 +340,7 @@ pub async fn work(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
     let next = match object.resource {
         resource::ROLLOUT => rollout(shell, object).await,
         resource::ANALYSIS_RUN => analysis::run(shell, object).await,
+        resource::EXPERIMENT => experiment::run(shell, object).await,
         _ => Next::Idle,
     };
     shell.telemetry.decided(object, began.elapsed(), next == Next::Retry);

@@ -1,13 +1,14 @@
-//! Which objects a Rollout or a template refers to.
+//! Which objects a Rollout, an Experiment or a template refers to.
 
 use std::collections::BTreeSet;
 
 use kube::core::Selector;
 
-use crate::api::Rollout;
 use crate::api::analysis::AnalysisTemplateSpec;
+use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::steps::TemplateRef;
+use crate::api::{Experiment, Rollout};
 use crate::rollout::workload;
 use crate::traffic;
 
@@ -32,7 +33,7 @@ impl References {
             .map(|name| ObjectRef::new(resource::SERVICE, namespace, name))
             .collect();
         objects.extend(workload::referent(rollout));
-        objects.extend(templates(rollout).into_iter().map(|reference| template(namespace, reference)));
+        objects.extend(templates(rollout).iter().map(|reference| template(namespace, reference)));
         let mut selected = Vec::new();
         let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
         for router in routing.map(traffic::routers).unwrap_or_default() {
@@ -44,6 +45,15 @@ impl References {
             }));
         }
         Self { objects, selected }
+    }
+
+    /// The templates of an Experiment's analyses, and the Rollout that controls it: the weights that the Rollout sees
+    /// decide when pods may go.
+    pub fn of_experiment(experiment: &Experiment) -> Self {
+        let namespace = experiment.metadata.namespace.as_deref().unwrap_or_default();
+        let analyses = experiment.spec.analyses.iter().map(|analysis| template(namespace, &analysis.template()));
+        let owner = rollout_of(experiment).map(|(rollout, _)| rollout);
+        Self { objects: analyses.chain(owner).collect(), selected: Vec::new() }
     }
 
     /// The templates that a template in this namespace names. The namespace of a ClusterAnalysisTemplate is empty, and so
@@ -58,6 +68,14 @@ impl References {
         let named = self.objects.iter().map(|object| object.resource);
         named.chain(self.selected.iter().map(|(resource, ..)| *resource)).filter(|resource| is_on_demand(*resource))
     }
+}
+
+/// The Rollout that controls an Experiment, and its uid.
+pub fn rollout_of(experiment: &Experiment) -> Option<(ObjectRef, String)> {
+    let namespace = experiment.metadata.namespace.as_deref().unwrap_or_default();
+    let owner = experiment.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let is_rollout = owner.kind == resource::ROLLOUT.kind && owner.api_version.starts_with(names::GROUP);
+    is_rollout.then(|| (ObjectRef::new(resource::ROLLOUT, namespace, &owner.name), owner.uid.clone()))
 }
 
 /// Whether a kind is watched only once a Rollout refers to some of it.
@@ -97,16 +115,18 @@ pub fn template(namespace: &str, reference: &TemplateRef) -> ObjectRef {
 }
 
 /// The templates that the strategy names.
-pub fn templates(rollout: &Rollout) -> Vec<&TemplateRef> {
-    let mut all = Vec::new();
+pub fn templates(rollout: &Rollout) -> Vec<TemplateRef> {
+    let mut all: Vec<TemplateRef> = Vec::new();
     if let Some(blue_green) = &rollout.spec.strategy.blue_green {
         let analyses = [&blue_green.pre_promotion_analysis, &blue_green.post_promotion_analysis];
-        all.extend(analyses.into_iter().flatten().flat_map(|analysis| &analysis.templates));
+        all.extend(analyses.into_iter().flatten().flat_map(|analysis| analysis.templates.iter().cloned()));
     }
     if let Some(canary) = &rollout.spec.strategy.canary {
-        all.extend(canary.analysis.iter().flat_map(|background| &background.analysis.templates));
+        all.extend(canary.analysis.iter().flat_map(|background| background.analysis.templates.iter().cloned()));
         let steps = canary.steps.iter().filter_map(|step| step.analysis.as_ref());
-        all.extend(steps.flat_map(|analysis| &analysis.templates));
+        all.extend(steps.flat_map(|analysis| analysis.templates.iter().cloned()));
+        let experiments = canary.steps.iter().filter_map(|step| step.experiment.as_ref());
+        all.extend(experiments.flat_map(|experiment| experiment.analyses.iter().map(|analysis| analysis.template())));
     }
     all
 }

@@ -38,7 +38,11 @@ pub async fn metrics(shell: Arc<Shell>, address: SocketAddr) -> std::io::Result<
     let router = Router::new().route(
         "/metrics",
         get(|| async move {
-            let depths = [("rollout", shell.rollouts.depth()), ("analysis", shell.runs.depth())];
+            let depths = [
+                ("rollout", shell.rollouts.depth()),
+                ("analysis", shell.runs.depth()),
+                ("experiment", shell.experiments.depth()),
+            ];
             ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shell.telemetry.text(&shell.index, &depths))
         }),
     );

@@ -17,7 +17,9 @@ pub struct Settings {
     pub rollout_workers: usize,
     /// AnalysisRuns that are decided (and measured) at the same time, at most.
     pub analysis_workers: usize,
-    /// Only AnalysisRuns are decided, Rollouts are left alone.
+    /// Experiments that are decided at the same time, at most.
+    pub experiment_workers: usize,
+    /// Only AnalysisRuns are decided, Rollouts and Experiments are left alone.
     pub analysis_only: bool,
     /// How often an object is looked at though nothing has happened to it; never when zero.
     pub resync: Duration,
@@ -68,6 +70,7 @@ impl Default for Settings {
             namespace: None,
             rollout_workers: 10,
             analysis_workers: 30,
+            experiment_workers: 10,
             analysis_only: false,
             resync: Duration::from_secs(900),
             qps: 400.0,

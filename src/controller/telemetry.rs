@@ -40,6 +40,7 @@ pub struct Telemetry {
     registry: Registry,
     rollout_reconcile: Reconcile,
     analysis_run_reconcile: Reconcile,
+    experiment_reconcile: Reconcile,
     durations: [HistogramVec; 3],
     calls: HistogramVec,
     watch_errors: IntCounterVec,
@@ -94,6 +95,7 @@ impl Telemetry {
         Self {
             rollout_reconcile: Reconcile::new(&registry, "rollout"),
             analysis_run_reconcile: Reconcile::new(&registry, "analysis_run"),
+            experiment_reconcile: Reconcile::new(&registry, "experiment"),
             durations,
             calls: histograms(
                 &registry,
@@ -224,6 +226,7 @@ impl Telemetry {
         match resource {
             resource::ROLLOUT => Some(&self.rollout_reconcile),
             resource::ANALYSIS_RUN => Some(&self.analysis_run_reconcile),
+            resource::EXPERIMENT => Some(&self.experiment_reconcile),
             _ => None,
         }
     }
@@ -315,6 +318,26 @@ fn describe(registry: &Registry, index: &Index) {
     }
     describe_runs(registry, index);
     describe_templates(registry, index);
+    describe_experiments(registry, index);
+}
+
+fn describe_experiments(registry: &Registry, index: &Index) {
+    let labels = ["namespace", "name", "phase"];
+    let info = gauges(registry, "experiment_info", "Experiments.", &labels);
+    let phases = gauges(registry, "experiment_phase", "Deprecated: see experiment_info.", &labels);
+    for (reference, entry) in index.of_kind(resource::EXPERIMENT) {
+        let Object::Experiment(experiment) = &entry.object else { continue };
+        let (namespace, name) = (reference.namespace.as_str(), reference.name.as_str());
+        let phase = match experiment.status.as_ref().map_or("", |status| status.phase.as_str()) {
+            "" => "Pending",
+            phase => phase,
+        };
+        info.with_label_values(&[namespace, name, phase]).set(1.0);
+        for other in RUN_PHASES {
+            let value = if other == phase { 1.0 } else { 0.0 };
+            phases.with_label_values(&[namespace, name, other]).set(value);
+        }
+    }
 }
 
 fn describe_runs(registry: &Registry, index: &Index) {

@@ -32,6 +32,7 @@ use super::{Api, Decide, Ended, run_deciding};
 
 const ROLLOUTS: &str = "rollouts.argoproj.io";
 const REPLICA_SETS: &str = "replicasets.apps";
+const EXPERIMENTS: &str = "experiments.argoproj.io";
 
 /// A cluster whose ReplicaSets have all their pods at once, and what the controller asked of it.
 struct Cluster {
@@ -329,9 +330,22 @@ async fn an_object_that_does_not_decode_stops_no_other() {
     broken["spec"]["strategy"]["canary"]["steps"][0]["setWeight"] = "a lot".into();
     cluster.create(ROLLOUTS, broken);
     cluster.create(ROLLOUTS, canary("web"));
+    for (name, duration) in [("broken", json!(7)), ("trial", json!("5s"))] {
+        let template = json!({"name": "a", "selector": {"matchLabels": {"app": "a"}}, "template": canary("a")["spec"]["template"]});
+        let spec = json!({"templates": [template], "duration": duration, "scaleDownDelaySeconds": 1});
+        let experiment = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Experiment", "metadata": {"name": name}, "spec": spec,
+        });
+        cluster.create(EXPERIMENTS, experiment);
+    }
     let running = cluster.run(rollout::decide);
     sleep(Duration::from_secs(30)).await;
     assert_eq!(cluster.status("web")["phase"], "Healthy");
+    assert_eq!(cluster.get(EXPERIMENTS, "trial")["status"]["phase"], "Successful");
+    let condition = &cluster.get(EXPERIMENTS, "broken")["status"]["conditions"][0];
+    let message = condition["message"].as_str().unwrap();
+    let expected = "The Experiment \"broken\" is invalid: spec.duration: Invalid value: 7";
+    assert!(message.starts_with(expected) && condition["type"] == "InvalidSpec", "{condition}");
     let status = cluster.status("broken");
     assert_eq!(status["phase"], "Degraded");
     assert_eq!(status["conditions"][0]["type"], "InvalidSpec");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::core::Selector;
 
-use crate::api::Rollout;
 use crate::api::resource::{self, ObjectRef};
+use crate::api::steps::TemplateRef;
 use crate::plan::Failure;
 use crate::rollout::World;
 use crate::rollout::world::{Routes, Settings, Templates};
 
-use super::envelope::{Object, Unreadable, failed_run};
+use super::envelope::{Object, Unreadable, failed_experiment, failed_run};
 use super::index::{Index, Knowledge, selector_of};
 use super::references::{self, is_route, is_workload};
 
@@ -43,7 +43,7 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
         gone: Default::default(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
-        templates: templates(index, &rollout, &reference.namespace),
+        templates: templates(index, &references::templates(&rollout), &reference.namespace),
         failures,
         settings: settings.clone(),
         rollout,
@@ -96,13 +96,17 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
         }
     }
     for child in index.controlled(uid, resource::EXPERIMENT) {
-        if let Object::Experiment(experiment) = &child.object {
-            let templates = experiment.status.iter().flat_map(|status| &status.template_statuses);
-            for name in templates.map(|template| &template.service_name).filter(|name| !name.is_empty()) {
-                let service = ObjectRef::new(resource::SERVICE, &reference.namespace, name);
-                world.services.extend(index.service(&service).map(|service| (name.clone(), service)));
+        match &child.object {
+            Object::Experiment(experiment) => {
+                let templates = experiment.status.iter().flat_map(|status| &status.template_statuses);
+                for name in templates.map(|template| &template.service_name).filter(|name| !name.is_empty()) {
+                    let service = ObjectRef::new(resource::SERVICE, &reference.namespace, name);
+                    world.services.extend(index.service(&service).map(|service| (name.clone(), service)));
+                }
+                world.experiments.push(experiment.clone());
             }
-            world.experiments.push(experiment.clone());
+            Object::Unreadable(unreadable) => world.experiments.push(Arc::new(failed_experiment(unreadable))),
+            _ => {}
         }
     }
     View::Ready(Box::new(world))
@@ -113,11 +117,10 @@ fn unlisted(index: &Index, resource: resource::Resource) -> Option<View> {
     unknown.then(|| View::Waiting(format!("{} have not been listed yet", resource.plural)))
 }
 
-/// All templates that the Rollout names, and those that they name.
-fn templates(index: &Index, rollout: &Rollout, namespace: &str) -> Templates {
+/// All templates that something in this namespace names, and those that they name.
+pub fn templates(index: &Index, named: &[TemplateRef], namespace: &str) -> Templates {
     let mut found = Templates::default();
-    let mut open: Vec<ObjectRef> =
-        references::templates(rollout).into_iter().map(|named| references::template(namespace, named)).collect();
+    let mut open: Vec<ObjectRef> = named.iter().map(|named| references::template(namespace, named)).collect();
     while let Some(reference) = open.pop() {
         let Some(Object::Template(spec)) = index.entry_of(&reference).map(|entry| &entry.object) else { continue };
         let map = if reference.namespace.is_empty() { &mut found.cluster } else { &mut found.namespaced };

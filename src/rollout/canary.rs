@@ -15,7 +15,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{analysis_runs, managed_routes, pauses, restart, revision, services};
+use super::{analysis_runs, experiments, managed_routes, pauses, restart, revision, services};
 
 /// Sizes that the strategy wants, before the guard.
 struct Sizes {
@@ -50,11 +50,12 @@ pub(super) fn pass(
     let routed = traffic::route(scene, draft, routing, &admitted, &managed);
 
     let judged = draft.status.abort || draft.status.promote_full || reach == Reach::Back;
-    let analysis = if judged {
+    let (experiment, analysis) = if judged {
+        experiments::end_all(scene, draft);
         analysis_runs::end_all(scene, draft, aborting);
-        false
+        (false, false)
     } else {
-        analysis_runs::follow(scene, draft)
+        (experiments::follow(scene, draft), analysis_runs::follow(scene, draft))
     };
 
     if !halted {
@@ -72,7 +73,14 @@ pub(super) fn pass(
     }
     let weight_made =
         services::canary_is_selected(scene) && routing.makes(replicas::current_set_weight(scene.canary, &draft.status));
-    let ready = Ready { pods: sizes.reached, weight: weight_made, routes: routed, analysis, judged: !draft.unjudged };
+    let ready = Ready {
+        pods: sizes.reached,
+        weight: weight_made,
+        routes: routed,
+        analysis,
+        experiment,
+        judged: !draft.unjudged,
+    };
     if let Some(reason) = promotion(scene, &draft.status, ready) {
         promote(scene, draft, reason);
     } else if !halted && !draft.status.promote_full {
@@ -96,7 +104,9 @@ fn halted(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
 /// Whether something of an update is left although the new version is the stable one: its pods, or traffic to them.
 pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
     let weighs = |observed: &Result<crate::traffic::ObservedSplit, _>| {
-        observed.as_ref().is_ok_and(|observed| observed.split.canary > 0 || !observed.managed.is_empty())
+        observed.as_ref().is_ok_and(|observed| {
+            observed.split.canary > 0 || !observed.split.additional.is_empty() || !observed.managed.is_empty()
+        })
     };
     scene.starts_over()
         || scene.revisions.others.iter().any(|other| other.replicas > 0)
@@ -201,7 +211,7 @@ fn propose(
     Proposal {
         replicas: wishes.map_or(BTreeMap::new(), |wishes| wishes.replicas.clone()),
         delete,
-        split: routing.split(weight),
+        split: routing.split(weight, experiments::weights(scene, &draft.status)),
         services: services::wanted(scene, &draft.status),
         managed: BTreeSet::new(),
     }

@@ -16,8 +16,8 @@ use super::pass::{self, Reach};
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::{
-    World, analysis_runs, blue_green, canary, duration, events, pauses, references, revision, services, status,
-    workload,
+    World, analysis_runs, blue_green, canary, duration, events, experiments, pauses, references, revision, services,
+    status, workload,
 };
 
 /// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
@@ -86,6 +86,8 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
         match scene.blue_green {
             Some(strategy) => {
                 blue_green::pass(&scene, strategy, &mut draft, &routing, reach, aborting, &mut facts);
+                // Those of a canary that has become a blue-green.
+                experiments::end_all(&scene, &mut draft);
             }
             None => {
                 canary::pass(&scene, &mut draft, &routing, reach, aborting, &mut facts);
@@ -162,6 +164,7 @@ fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
     draft.status.restarted_at.clone_from(&scene.rollout.spec.restart_at);
     forget_runs(&mut draft.status);
     draft.status.canary.step_plugin_statuses.clear();
+    draft.status.canary.current_experiment.clear();
     draft.status.blue_green.scale_up_preview_check_point = false;
     match scene.blue_green {
         Some(_) => draft.status.canary = CanaryStatus::default(),
@@ -228,7 +231,7 @@ fn forget_runs(status: &mut RolloutStatus) {
 
 /// Why the update must end although no user has said so.
 fn cause_to_abort(scene: &Scene<'_>, draft: &Draft<'_>) -> Option<String> {
-    let failed = analysis_runs::verdict(scene, &draft.status);
+    let failed = analysis_runs::verdict(scene, &draft.status).or_else(|| experiments::verdict(scene, &draft.status));
     failed.or_else(|| {
         let late = scene.rollout.spec.progress_deadline_abort
             && !conditions::made_progress(scene.observed, &draft.status)

@@ -101,6 +101,10 @@ pub(super) fn analysis(kind: &str, run: &str, phase: AnalysisPhase, previous: Op
     }
 }
 
+pub(super) fn experiment_created(name: &str) -> Event {
+    Event::normal("ExperimentCreated", format!("Created Experiment '{name}'"))
+}
+
 pub(super) fn reconcile_failed(message: &str) -> Event {
     Event::warning("ReconciliationError", message)
 }

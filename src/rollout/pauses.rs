@@ -13,6 +13,8 @@ pub(super) const STEP: &str = "CanaryPauseStep";
 pub(super) const BLUE_GREEN: &str = "BlueGreenPause";
 /// The pause after an analysis that ended without a verdict.
 pub(super) const INCONCLUSIVE: &str = "InconclusiveAnalysisRun";
+/// The pause after an experiment that ended without a verdict.
+pub(super) const INCONCLUSIVE_EXPERIMENT: &str = "InconclusiveExperiment";
 
 /// The pause for this reason.
 pub(super) fn find<'a>(status: &'a RolloutStatus, reason: &str) -> Option<&'a PauseCondition> {

@@ -1,8 +1,9 @@
 //! What is wrong between a Rollout and the objects that it names.
 
-use crate::analysis::spec::{self, Source};
+use crate::analysis::spec::{self, Purpose, Source};
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
+use crate::api::steps::RolloutAnalysis;
 use crate::api::validation;
 
 use super::scene::Scene;
@@ -16,6 +17,7 @@ pub(super) fn first_error(scene: &Scene<'_>, routing: &Routing<'_>) -> Option<St
         .next()
         .or_else(|| services(scene))
         .or_else(|| analyses(scene))
+        .or_else(|| experiments(scene))
         .or_else(|| routes(scene, routing))?;
     Some(validation::message(scene.rollout, &error))
 }
@@ -49,6 +51,31 @@ fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
         templates: &scene.world.templates,
     };
     scene.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
+}
+
+/// An analysis of an experiment may go on for ever: the experiment's end is its own.
+fn experiments(scene: &Scene<'_>) -> Option<FieldError> {
+    let source = Source {
+        rollout: scene.rollout,
+        stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),
+        latest_hash: &scene.revisions.hash,
+        templates: &scene.world.templates,
+    };
+    let at = FieldPath::new("spec.strategy.canary.steps");
+    let steps = scene.canary.steps.iter().enumerate();
+    let analyses = steps.flat_map(|(index, step)| {
+        let path = at.index(index).child("experiment").child("analyses");
+        let analyses = step.experiment.iter().flat_map(|experiment| &experiment.analyses).enumerate();
+        analyses.map(move |(index, analysis)| (path.index(index), analysis)).collect::<Vec<_>>()
+    });
+    analyses.into_iter().find_map(|(path, analysis)| {
+        let asked = RolloutAnalysis {
+            templates: vec![analysis.template()],
+            args: analysis.args.clone(),
+            ..RolloutAnalysis::default()
+        };
+        spec::validate_reference(&asked, Purpose::Background, &path, source).into_iter().next()
+    })
 }
 
 /// A route that is missing or does not hold the Services cannot be moved.

@@ -17,6 +17,8 @@ pub(super) struct Ready {
     pub routes: bool,
     /// The analysis of the step was successful.
     pub analysis: bool,
+    /// The experiment of the step was successful.
+    pub experiment: bool,
     /// The analysis in the background, if there is to be one, has been taken up.
     pub judged: bool,
 }
@@ -34,6 +36,8 @@ pub(super) fn advance(scene: &Scene<'_>, draft: &mut Draft<'_>, ready: Ready) {
         ready.pods && ready.weight
     } else if step.analysis.is_some() {
         ready.analysis
+    } else if step.experiment.is_some() {
+        ready.experiment
     } else {
         step.set_header_route.is_some() || step.set_mirror_route.is_some()
     };
@@ -51,6 +55,7 @@ pub(super) fn advance(scene: &Scene<'_>, draft: &mut Draft<'_>, ready: Ready) {
     draft.because(format!("step {next}/{} is done ({})", steps.len(), describe(step)));
     draft.status.current_step_index = i32::try_from(next).ok();
     draft.status.canary.current_step_analysis_run_status = None;
+    draft.status.canary.current_experiment.clear();
     pauses::leave(&mut draft.status, pauses::STEP);
     // A pause that follows begins with the same write; after another pause the Rollout is seen to progress in between.
     match steps.get(next).and_then(|step| step.pause.as_ref()) {
@@ -68,6 +73,9 @@ pub(super) fn describe(step: &CanaryStep) -> String {
     }
     if let Some(pause) = &step.pause {
         return pause.duration.as_ref().map_or("pause".to_owned(), |duration| format!("pause: {duration}"));
+    }
+    if step.experiment.is_some() {
+        return "experiment".to_owned();
     }
     if step.analysis.is_some() {
         return "analysis".to_owned();

@@ -602,7 +602,7 @@ fn a_replica_set_that_is_created_at_last_is_told() {
     let name = format!("web-{}", sim.world.rollout.spec.template.as_ref().unwrap().hash(None));
     let object = crate::api::resource::ObjectRef::new(crate::api::resource::REPLICA_SET, "shop", name);
     let quota = "exceeded quota".to_owned();
-    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota }];
+    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota, refused: true }];
     sim.once();
     assert!(sim.status().conditions.iter().any(|condition| condition.reason == "ReplicaSetCreateError"));
     sim.heals = true;
@@ -644,14 +644,14 @@ fn what_failed_is_told_and_not_recorded() {
     let name = format!("web-{}", sim.world.rollout.spec.template.as_ref().unwrap().hash(None));
     let object = crate::api::resource::ObjectRef::new(crate::api::resource::REPLICA_SET, "shop", name);
     let quota = "exceeded quota".to_owned();
-    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota }];
+    sim.world.failures = vec![Failure { object, action: FailedAction::Create, error: quota, refused: true }];
     sim.once();
     sim.world.failures.clear();
     sim.run(4);
     sim.world.now += jiff::SignedDuration::from_secs(1);
     let route = crate::api::resource::ObjectRef::new(crate::api::resource::HTTP_ROUTE, "shop", "web");
     let denied = "denied by a webhook".to_owned();
-    sim.world.failures = vec![Failure { object: route, action: FailedAction::Patch, error: denied }];
+    sim.world.failures = vec![Failure { object: route, action: FailedAction::Patch, error: denied, refused: true }];
     sim.once();
     assert_eq!(sim.status().canary.weights.as_ref().unwrap().canary.weight, 0);
     sim.world.failures.clear();

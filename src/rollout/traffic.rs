@@ -1,6 +1,6 @@
 //! The weight of the canary: what it should be, and what the routers were seen to make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::resource::VIRTUAL_SERVICE;
 use crate::api::rollout::RolloutStatus;
@@ -12,7 +12,7 @@ use super::draft::Draft;
 use super::guard::{Admitted, Traffic};
 use super::replicas::Counts;
 use super::scene::Scene;
-use super::{World, events, replicas, services};
+use super::{World, events, experiments, replicas, services};
 
 /// Seconds after which a route that was not taken up yet is looked at again.
 const VERIFY_SECONDS: i64 = 10;
@@ -47,8 +47,9 @@ impl<'a> Routing<'a> {
         )
     }
 
-    pub fn split(&self, weight: i32) -> Option<Split> {
-        (!self.routers.is_empty()).then(|| Split::new(weight, self.total))
+    /// The split of this weight for the canary, and of others for the Services of an experiment.
+    pub fn split(&self, weight: i32, additional: BTreeMap<String, i32>) -> Option<Split> {
+        (!self.routers.is_empty()).then(|| Split { additional, ..Split::new(weight, self.total) })
     }
 }
 
@@ -134,9 +135,9 @@ pub(super) fn route(
             }
         }
     }
-    let highest = splits.iter().flatten().max_by_key(|split| split.canary);
-    if let Some(split) = highest.filter(|_| !broken) {
-        record(scene, draft, split);
+    let weight = splits.iter().flatten().map(|split| split.canary).max();
+    if let Some(weight) = weight.filter(|_| !broken) {
+        record(scene, draft, routing, weight);
     }
     let follows = verify(draft, routing, edited);
     let all = admitted.managed.iter().all(|names| managed.iter().all(|one| names.contains(one.name())));
@@ -152,8 +153,8 @@ pub(super) fn experiment_services(world: &World) -> BTreeSet<String> {
     known.chain(recorded).filter(|name| !name.is_empty()).cloned().collect()
 }
 
-fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, split: &Split) {
-    let (weight, total) = (split.canary, split.total);
+fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, weight: i32) {
+    let total = routing.total;
     let hash = |set: Option<&super::world::ReplicaSet>| set.map_or(String::new(), |set| set.hash().to_owned());
     let destination = |weight, service: &str, pod_template_hash| WeightDestination {
         weight,
@@ -166,7 +167,11 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, split: &Split) {
     let behind = behind.map(|service| services::selected(&service.object)).filter(|hash| !hash.is_empty());
     let canary_hash = behind.unwrap_or(&scene.revisions.hash).to_owned();
     let canary = destination(weight, scene.canary.canary_service(), canary_hash);
-    let stable = destination(split.stable, scene.canary.stable_service(), hash(scene.revisions.stable));
+    // Of an experiment's Services what is observed, so that its pods stay until routes have let go of them.
+    let additional = experiments::observed_weights(scene.world, &routing.traffic);
+    let others: i32 = additional.iter().map(|to| to.weight).sum();
+    let stable =
+        destination((total - weight - others).max(0), scene.canary.stable_service(), hash(scene.revisions.stable));
     let from = previous.as_ref().map(|weights| weights.canary.weight);
     if from != Some(weight) {
         draft.event(events::weight_updated(from, weight));
@@ -174,13 +179,6 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, split: &Split) {
     }
     // What was seen of another weight says nothing of this one.
     let verified = previous.and_then(|weights| weights.verified).filter(|_| from == Some(weight));
-    let additional = split.additional.iter().map(|(service, weight)| {
-        let statuses = scene.world.experiments.iter().filter_map(|experiment| experiment.status.as_ref());
-        let mut templates = statuses.flat_map(|status| &status.template_statuses);
-        let template = templates.find(|template| template.service_name == *service);
-        destination(*weight, service, template.map_or(String::new(), |template| template.pod_template_hash.clone()))
-    });
-    let additional = additional.collect();
     draft.status.canary.weights = Some(TrafficWeights { canary, stable, additional, verified });
 }
 

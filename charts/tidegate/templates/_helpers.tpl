@@ -84,6 +84,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.features.experiments }}
+- apiGroups: [argoproj.io]
+  resources: [experiments]
+  verbs: [create, patch, delete]
+- apiGroups: [argoproj.io]
+  resources: [experiments/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, delete]
+{{- end }}
 {{- if .Values.features.gatewayAPI }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes, grpcroutes, tcproutes, tlsroutes]

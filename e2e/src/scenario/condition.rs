@@ -21,7 +21,9 @@
 //! | `pods of rN have KEY=VALUE`, `pods of rN lack KEY` | as a label or as an annotation; every one of them, and there is one |
 //! | `deployment NAME wants N pods` | its `spec.replicas` |
 //! | `service NAME selects rN` | |
-//! | `there are N replicasets`, `there are N analysisruns` | of all |
+//! | `there are N replicasets`, `there are N analysisruns`, `there are N experiments` | of all |
+//! | `experiment NAME is PHASE` | NAME as traces have it |
+//! | `template NAME has M pods`, `template NAME wants M pods` | the newest ReplicaSet of an Experiment's template |
 //! | `step analysis is PHASE`, and `background`, `pre-promotion`, `post-promotion` | as the Rollout's status says |
 //! | `the autoscaler sees N pods` | `status.HPAReplicas` |
 //! | `event REASON` | such an event was there since the last step that did something |
@@ -59,6 +61,8 @@ enum Term {
     Count { kind: Kind, count: usize },
     Analysis { strategy: &'static str, field: &'static str, phase: String },
     Autoscaler(i64),
+    Experiment { name: String, phase: String },
+    Template { name: String, count: i64, there: bool },
     Event(String),
 }
 
@@ -147,6 +151,7 @@ impl Term {
                 let kind = match words.word("what there are")? {
                     "replicasets" => Kind::ReplicaSet,
                     "analysisruns" => Kind::AnalysisRun,
+                    "experiments" => Kind::Experiment,
                     other => bail!("{other:?} cannot be counted"),
                 };
                 Self::Count { kind, count }
@@ -170,6 +175,16 @@ impl Term {
                 Self::Deployment { name, count }
             }
             "event" => Self::Event(text(words)?),
+            "experiment" => {
+                let name = text(words)?;
+                words.expect("is")?;
+                Self::Experiment { name, phase: text(words)? }
+            }
+            "template" => {
+                let name = text(words)?;
+                let (count, there) = pods(words)?;
+                Self::Template { name, count, there }
+            }
             name if revision(name).is_ok() => {
                 let revision = revision(name)?;
                 if words.take("is gone") {
@@ -189,14 +204,7 @@ impl Term {
                     }
                     return Ok(Self::Keeps { revision, count });
                 }
-                let there = words.take("has");
-                if !there {
-                    words.expect("wants")?;
-                }
-                let count = words.number()?;
-                if !words.take("pod") {
-                    words.expect("pods")?;
-                }
+                let (count, there) = pods(words)?;
                 Self::Pods { revision, count, there }
             }
             name if name.starts_with(|first: char| first.is_ascii_uppercase()) => {
@@ -242,12 +250,15 @@ impl Term {
                 let annotations = &state.object(Kind::Ingress, name)["metadata"]["annotations"];
                 annotations["nginx.ingress.kubernetes.io/canary-weight"].as_str() == Some(weight.to_string().as_str())
             }
-            Self::Pods { revision, count, there } => state.replica_set(*revision).is_some_and(|set| {
-                let number = |field: &Value| field.as_i64().unwrap_or(0) == *count;
-                let status = &set["status"];
-                let reached = ["replicas", "availableReplicas"].iter().all(|field| number(&status[*field]));
-                number(&set["spec"]["replicas"]) && (!there || reached)
-            }),
+            Self::Pods { revision, count, there } => {
+                state.replica_set(*revision).is_some_and(|set| has_pods(set, *count, *there))
+            }
+            Self::Template { name, count, there } => {
+                state.template(name).is_some_and(|set| has_pods(set, *count, *there))
+            }
+            Self::Experiment { name, phase } => {
+                state.experiment(name).is_some_and(|experiment| experiment["status"]["phase"] == phase.as_str())
+            }
             Self::Keeps { revision, count } => state
                 .replica_set(*revision)
                 .is_some_and(|set| set["status"]["availableReplicas"].as_i64().unwrap_or(0) >= *count),
@@ -310,6 +321,25 @@ pub fn client_phase(rollout: &Value) -> &str {
         return "Progressing";
     }
     status["phase"].as_str().unwrap_or_default()
+}
+
+/// `has 3 pods` or `wants 3 pods`: how many, and whether they are all there.
+fn pods(words: &mut Words<'_>) -> Result<(i64, bool)> {
+    let there = words.take("has");
+    if !there {
+        words.expect("wants")?;
+    }
+    let count = words.number()?;
+    if !words.take("pod") {
+        words.expect("pods")?;
+    }
+    Ok((count, there))
+}
+
+fn has_pods(set: &Value, count: i64, there: bool) -> bool {
+    let number = |field: &Value| field.as_i64().unwrap_or(0) == count;
+    let reached = ["replicas", "availableReplicas"].iter().all(|field| number(&set["status"][*field]));
+    number(&set["spec"]["replicas"]) && (!there || reached)
 }
 
 fn text(words: &mut Words<'_>) -> Result<String> {

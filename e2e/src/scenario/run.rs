@@ -223,7 +223,9 @@ impl Run<'_> {
                 let text = snapshot::with_times(&self.filled_in(patch), world.now());
                 let mut patch: Value = serde_saphyr::from_str(&text).context("parsing the patch")?;
                 self.shorten(&mut patch);
-                self.patch(kind, name, &patch, *status).await
+                let real = |kind| self.recorder.ask(0, |state, _| state.real_name(kind, name));
+                let name = Kind::of(kind).map_or_else(|| name.clone(), real);
+                self.patch(kind, &name, &patch, *status).await
             }
             Action::Promote => self.promote().await,
             Action::PromoteFully => {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `apply` and YAML below, or `apply FILE` | applies manifests as `kubectl apply --server-side` does; FILE is in `manifests/` |
 //! | `set image CONTAINER=IMAGE` | as `kubectl argo rollouts set image` |
-//! | `patch KIND NAME` and YAML below | a JSON merge patch; `patch status of KIND NAME` patches the status subresource |
+//! | `patch KIND NAME` and YAML below | a JSON merge patch, NAME as traces have it; `patch status of KIND NAME` patches the status subresource |
 //! | `promote`, `promote fully`, `skip the step`, `abort`, `retry`, `pause`, `resume` | the patches of the kubectl plugin |
 //! | `restart` | all pods that are there, as `kubectl argo rollouts restart` does |
 //! | `undo`, `undo to revision N` | the pod template of an earlier revision, as the kubectl plugin copies it |

@@ -17,7 +17,9 @@
 //!
 //! Left out or made equal, because it differs between two runs on the same cluster:
 //!
-//! - hashes: the N-th ReplicaSet that was made is called `rN`, and names of pods;
+//! - hashes: the N-th ReplicaSet that was made is called `rN`, the hash of the N-th one of an Experiment `xN`;
+//! - which of an Experiment's templates is first: what belongs to each is listed together;
+//! - names of pods;
 //! - times, and durations that tell how long something took;
 //! - messages while the phase is Progressing, and the reasons of Progressing that count pods; what the state says at the
 //!   end of a section is kept;
@@ -33,6 +35,8 @@ use serde_json::Value;
 
 const HASH: &str = "rollouts-pod-template-hash";
 const MANAGED_BY: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
+/// Annotation of an Experiment's ReplicaSets.
+const TEMPLATE: &str = "experiment.argoproj.io/template-name";
 const REVISION: &str = "rollout.argoproj.io/revision";
 
 /// What is watched.
@@ -46,6 +50,7 @@ pub enum Kind {
     VirtualService,
     DestinationRule,
     AnalysisRun,
+    Experiment,
     Deployment,
     Pod,
     Event,
@@ -76,9 +81,11 @@ pub struct Line {
 enum Lane {
     Cluster,
     Conditions,
+    Experiments,
     Analysis,
     Events,
     AnalysisEvents,
+    ExperimentEvents,
 }
 
 /// A step that did something.
@@ -93,7 +100,7 @@ pub struct Section {
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Rollout,
         Self::ReplicaSet,
         Self::Service,
@@ -102,6 +109,7 @@ impl Kind {
         Self::VirtualService,
         Self::DestinationRule,
         Self::AnalysisRun,
+        Self::Experiment,
         Self::Deployment,
         Self::Pod,
         Self::Event,
@@ -118,6 +126,7 @@ impl Kind {
             Self::VirtualService => ("networking.istio.io", "v1alpha3", "VirtualService", "virtualservices"),
             Self::DestinationRule => ("networking.istio.io", "v1alpha3", "DestinationRule", "destinationrules"),
             Self::AnalysisRun => ("argoproj.io", "v1alpha1", "AnalysisRun", "analysisruns"),
+            Self::Experiment => ("argoproj.io", "v1alpha1", "Experiment", "experiments"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Event => ("", "v1", "Event", "events"),
@@ -138,6 +147,8 @@ pub struct State {
     objects: BTreeMap<(Kind, String), Value>,
     /// ReplicaSets by name, in the order in which they were made: the first is `r1`.
     replica_sets: Vec<String>,
+    /// How many ReplicaSets Experiments have made.
+    trials: usize,
     /// How many pods were deleted, by the name of their ReplicaSet.
     lost: BTreeMap<String, usize>,
     /// A hash and what stands for it, the longest first.
@@ -151,6 +162,7 @@ impl State {
             rollout: rollout.to_owned(),
             objects: BTreeMap::new(),
             replica_sets: Vec::new(),
+            trials: 0,
             lost: BTreeMap::new(),
             names: Vec::new(),
         }
@@ -192,6 +204,25 @@ impl State {
         (1..=self.replica_sets.len()).contains(&number)
     }
 
+    /// The name of an object that has this name in traces.
+    pub fn real_name(&self, kind: Kind, name: &str) -> String {
+        let mut names = self.objects.keys().filter(|(of, _)| *of == kind).map(|(_, real)| real);
+        names.find(|real| self.plain(real) == name).cloned().unwrap_or_else(|| name.to_owned())
+    }
+
+    /// An Experiment by its name in traces.
+    pub fn experiment(&self, name: &str) -> Option<&Value> {
+        let mut experiments = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Experiment);
+        experiments.find(|((_, real), _)| self.plain(real) == name).map(|(_, experiment)| experiment)
+    }
+
+    /// The newest ReplicaSet of an Experiment's template.
+    pub fn template(&self, name: &str) -> Option<&Value> {
+        let sets = self.objects.iter().filter(|((kind, _), set)| *kind == Kind::ReplicaSet && of_experiment(set));
+        let sets = sets.map(|(_, set)| set).filter(|set| set["metadata"]["annotations"][TEMPLATE] == name);
+        sets.max_by_key(|set| text(&set["metadata"]["creationTimestamp"]).to_owned())
+    }
+
     /// How many objects of a kind there are.
     pub fn count(&self, kind: Kind) -> usize {
         self.objects.keys().filter(|(of, _)| *of == kind).count()
@@ -212,6 +243,10 @@ impl State {
             *self.lost.entry(owner(&change.object).to_owned()).or_default() += 1;
         }
         let before = self.objects.get(&key).cloned();
+        if change.kind == Kind::ReplicaSet && before.is_none() && of_experiment(&change.object) {
+            self.trials += 1;
+            self.names.push((hash_of(&change.object).to_owned(), format!("x{}", self.trials)));
+        }
         let after = (!change.deleted).then(|| change.object.clone());
         let lines = self.lines(change.kind, &name, before.as_ref(), after.as_ref());
         match after {
@@ -236,6 +271,14 @@ impl State {
         }
         for ((kind, name), object) in &self.objects {
             match kind {
+                Kind::Experiment => {
+                    parts.push(format!("experiment {name} {}", text(&object["status"]["phase"])));
+                }
+                Kind::ReplicaSet if of_experiment(object) => {
+                    let size = object["spec"]["replicas"].as_i64().unwrap_or(1);
+                    let available = object["status"]["availableReplicas"].as_i64().unwrap_or(0);
+                    parts.push(format!("{name} {available}/{size}"));
+                }
                 Kind::Route => parts.push(format!("route {name} {}", route(object))),
                 Kind::VirtualService => parts.push(format!("virtualservice {name} {}", virtual_service(object))),
                 Kind::DestinationRule => parts.push(format!("destinationrule {name} {}", subsets(object))),
@@ -276,7 +319,17 @@ impl State {
                 lines
             }
             Kind::ReplicaSet => self.replica_set_lines(name, before, after),
-            Kind::Service => self.differences(&format!("service {name}"), service_facets, before, after),
+            Kind::Service => {
+                let mut lines = self.differences(&format!("service {name}"), service_facets, before, after);
+                if after.or(before).is_some_and(of_experiment) {
+                    lines = self.of_trial(lines);
+                }
+                lines
+            }
+            Kind::Experiment => {
+                let lines = self.differences(&format!("experiment {name}"), experiment_facets, before, after);
+                self.of_trial(lines)
+            }
             Kind::Route => self.differences(&format!("route {name}"), |it| vec![("", Some(route(it)))], before, after),
             Kind::Ingress => {
                 let facets =
@@ -305,6 +358,9 @@ impl State {
             Kind::AnalysisRun => {
                 let name = self.plain(name);
                 let mut lines = self.differences(&format!("analysis {name}"), analysis_facets, before, after);
+                if after.or(before).is_some_and(of_experiment) {
+                    return self.of_trial(lines);
+                }
                 lines.iter_mut().for_each(|line| line.lane = Lane::Analysis);
                 lines
             }
@@ -334,19 +390,39 @@ impl State {
         lines
     }
 
+    /// Lines about what belongs to an Experiment.
+    fn of_trial(&self, mut lines: Vec<Line>) -> Vec<Line> {
+        for line in &mut lines {
+            line.lane = Lane::Experiments;
+            line.text = self.plain(&line.text);
+        }
+        lines
+    }
+
     fn replica_set_lines(&self, name: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<Line> {
         let number = self.replica_sets.iter().position(|known| known == name);
-        // A ReplicaSet of somebody else.
-        let Some(number) = number else { return Vec::new() };
-        let called = format!("r{}", number + 1);
+        let Some(number) = number else {
+            if !after.or(before).is_some_and(of_experiment) {
+                // A ReplicaSet of somebody else.
+                return Vec::new();
+            }
+            return self.of_trial(self.scaling_lines(&format!("pods {name}"), before, after));
+        };
+        self.scaling_lines(&format!("r{}", number + 1), before, after)
+    }
+
+    /// What happens to a ReplicaSet.
+    fn scaling_lines(&self, called: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<Line> {
         let Some(after) = after else { return vec![Line::of(format!("{called}: deleted"))] };
         let note = |set: &Value, key: &str| set["metadata"]["annotations"][key].as_str().map(str::to_owned);
-        let revision = note(after, REVISION).unwrap_or_default();
+        let revision = |set: &Value| note(set, REVISION);
         let deadline = |set: &Value| note(set, "scale-down-deadline").is_some();
         let metadata = |set: &Value| note(set, "rollout.argoproj.io/ephemeral-metadata").unwrap_or("none".to_owned());
         let far = |set: &Value| self.plain(&keeps_off(set));
         let Some(before) = before else {
-            let mut created = format!("{called}: created as revision {revision}, size {}", size(after));
+            // The ReplicaSets of Experiments have none.
+            let number = revision(after).map_or_else(String::new, |number| format!(" as revision {number},"));
+            let mut created = format!("{called}: created{number} size {}", size(after));
             if metadata(after) != "none" {
                 created.push_str(&format!(", pods with {}", metadata(after)));
             }
@@ -362,8 +438,8 @@ impl State {
         if far(before) != far(after) {
             lines.push(Line::of(format!("{called}: off the nodes of {}", far(after))));
         }
-        if note(before, REVISION).as_ref() != Some(&revision) {
-            lines.push(Line::of(format!("{called}: is now revision {revision}")));
+        if revision(before) != revision(after) {
+            lines.push(Line::of(format!("{called}: is now revision {}", revision(after).unwrap_or_default())));
         }
         if size(before) != size(after) {
             let scaling = Some((size(before), size(after)));
@@ -383,7 +459,8 @@ impl State {
         let (lane, who) = match kind {
             "Rollout" if name == self.rollout => (Lane::Events, String::new()),
             "Rollout" => (Lane::Events, format!("{name}: ")),
-            "AnalysisRun" | "Experiment" => (Lane::AnalysisEvents, format!("{}: ", self.plain(name))),
+            "AnalysisRun" => (Lane::AnalysisEvents, format!("{}: ", self.plain(name))),
+            "Experiment" => (Lane::ExperimentEvents, format!("{}: ", self.plain(name))),
             _ => return Vec::new(),
         };
         let count = |event: &Value| event["count"].as_i64().or(event["series"]["count"].as_i64()).unwrap_or(1);
@@ -407,9 +484,18 @@ impl Line {
         Self { lane: Lane::Cluster, text, scaling: None, warning: false }
     }
 
-    /// What the conditions of one type have in common.
-    fn condition(&self) -> Option<&str> {
-        (self.lane == Lane::Conditions).then(|| self.text.split('=').next().unwrap_or_default())
+    /// What lines have in common that keep their order among themselves only: the type of a condition, the object or the
+    /// template of an Experiment.
+    fn subject(&self) -> Option<&str> {
+        match self.lane {
+            Lane::Conditions => self.text.split('=').next(),
+            Lane::Experiments => self.text.split(": ").next(),
+            Lane::ExperimentEvents => {
+                let scaled = self.text.split_once(" ReplicaSet ").map(|(_, name)| name);
+                Some(self.text.split('\'').nth(1).or(scaled).unwrap_or_default())
+            }
+            _ => None,
+        }
     }
 
     fn print(&self) -> String {
@@ -434,7 +520,7 @@ pub fn render(title: &str, mut state: State, changes: &[Change], sections: &[Sec
     let mut text = format!("# {title}\n");
     for (section, lines) in sections.iter().zip(&mut lines) {
         // Stable: the order within a lane stays.
-        lines.sort_by_key(|line| (line.lane, line.condition().map(str::to_owned)));
+        lines.sort_by_key(|line| (line.lane, line.subject().map(str::to_owned)));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n- {}", section.text);
         let mut lane = Lane::Cluster;
@@ -444,9 +530,11 @@ pub fn render(title: &str, mut state: State, changes: &[Change], sections: &[Sec
                 let heading = match lane {
                     Lane::Cluster => continue,
                     Lane::Conditions => "conditions",
+                    Lane::Experiments => "experiments",
                     Lane::Analysis => "analysis",
                     Lane::Events => "events",
                     Lane::AnalysisEvents => "events of analysis runs",
+                    Lane::ExperimentEvents => "events of experiments",
                 };
                 let _ = writeln!(text, "  {heading}");
             }
@@ -650,6 +738,18 @@ fn analysis_facets(run: &Value) -> Vec<(&'static str, Option<String>)> {
         message => format!("{phase}: {message}"),
     });
     vec![("", Some(phase.unwrap_or_else(|| "created".to_owned()))), ("termination", terminated(run))]
+}
+
+fn experiment_facets(experiment: &Value) -> Vec<(&'static str, Option<String>)> {
+    let mut facets = analysis_facets(experiment);
+    facets.push(("InvalidSpec", condition(&experiment["status"], "InvalidSpec")));
+    facets
+}
+
+/// Whether an Experiment controls the object.
+fn of_experiment(object: &Value) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    owners.into_iter().flatten().any(|owner| owner["kind"] == "Experiment")
 }
 
 fn terminated(run: &Value) -> Option<String> {

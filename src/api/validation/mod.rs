@@ -6,9 +6,12 @@
 
 mod blue_green;
 mod canary;
+mod experiment;
 mod steps;
 mod traffic_routing;
 mod unsupported;
+
+pub use self::experiment::experiment;
 
 use super::blue_green::AntiAffinity;
 use super::common::{LabelSelector, WorkloadRef};

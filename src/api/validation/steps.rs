@@ -1,9 +1,12 @@
 //! The rules of the canary steps.
 
+use std::collections::BTreeSet;
+
 use super::super::canary::CanaryStrategy;
 use super::super::field_error::{FieldError, FieldPath};
 use super::super::steps::{
-    CanaryStep, ExperimentStep, RolloutAnalysis, SetCanaryScale, SetHeaderRoute, SetMirrorRoute, StringMatch,
+    CanaryStep, ExperimentStep, RolloutAnalysis, RolloutAnalysisArg, SetCanaryScale, SetHeaderRoute, SetMirrorRoute,
+    StringMatch,
 };
 use super::super::traffic_routing::TrafficRouting;
 use super::not_negative;
@@ -11,12 +14,15 @@ use super::not_negative;
 const KINDS: &str = "setWeight, pause, experiment, analysis, setCanaryScale, setHeaderRoute, setMirrorRoute, plugin";
 
 pub(super) fn check(strategy: &CanaryStrategy, at: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut canary = 0;
     for (index, step) in strategy.steps.iter().enumerate() {
-        check_step(strategy, step, &at.child("steps").index(index), errors);
+        canary = step.set_weight.unwrap_or(canary);
+        check_step(strategy, step, canary, &at.child("steps").index(index), errors);
     }
 }
 
-fn check_step(strategy: &CanaryStrategy, step: &CanaryStep, at: &FieldPath, errors: &mut Vec<FieldError>) {
+/// `canary` is the weight of the canary at that step.
+fn check_step(strategy: &CanaryStrategy, step: &CanaryStep, canary: i32, at: &FieldPath, errors: &mut Vec<FieldError>) {
     let exclusive =
         [step.set_weight.is_some(), step.pause.is_some(), step.experiment.is_some(), step.analysis.is_some()];
     let others = [
@@ -62,7 +68,7 @@ fn check_step(strategy: &CanaryStrategy, step: &CanaryStep, at: &FieldPath, erro
         self::analysis(analysis, &at.child("analysis"), errors);
     }
     if let Some(experiment) = &step.experiment {
-        self::experiment(strategy, experiment, &at.child("experiment"), errors);
+        self::experiment(strategy, experiment, canary, &at.child("experiment"), errors);
     }
     if let Some(route) = &step.set_header_route {
         header_route(strategy, route, &at.child("setHeaderRoute"), errors);
@@ -103,7 +109,11 @@ pub(super) fn analysis(analysis: &RolloutAnalysis, at: &FieldPath, errors: &mut 
             errors.push(FieldError::required(path, "the name of an AnalysisTemplate"));
         }
     }
-    for (index, arg) in analysis.args.iter().enumerate() {
+    arguments(&analysis.args, at, errors);
+}
+
+fn arguments(args: &[RolloutAnalysisArg], at: &FieldPath, errors: &mut Vec<FieldError>) {
+    for (index, arg) in args.iter().enumerate() {
         let at = at.child("args").index(index);
         if let Some(hash) = arg.value_from.as_ref().and_then(|from| from.pod_template_hash_value.as_deref())
             && !["Stable", "Latest"].contains(&hash)
@@ -114,7 +124,13 @@ pub(super) fn analysis(analysis: &RolloutAnalysis, at: &FieldPath, errors: &mut 
     }
 }
 
-fn experiment(strategy: &CanaryStrategy, step: &ExperimentStep, at: &FieldPath, errors: &mut Vec<FieldError>) {
+fn experiment(
+    strategy: &CanaryStrategy,
+    step: &ExperimentStep,
+    canary: i32,
+    at: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     if step.templates.is_empty() {
         errors.push(FieldError::required(at.child("templates"), "at least one template"));
     }
@@ -126,8 +142,10 @@ fn experiment(strategy: &CanaryStrategy, step: &ExperimentStep, at: &FieldPath, 
             || routing.gateway_api.is_some()
             || !routing.plugins.is_empty()
     });
+    let mut names = BTreeSet::new();
     for (index, template) in step.templates.iter().enumerate() {
         let at = at.child("templates").index(index);
+        super::experiment::name(&template.name, &mut names, &at, errors);
         if !["stable", "canary"].contains(&template.spec_ref.as_str()) {
             let path = at.child("specRef");
             errors.push(FieldError::not_supported(path, template.spec_ref.as_str(), ["stable", "canary"]));
@@ -138,6 +156,26 @@ fn experiment(strategy: &CanaryStrategy, step: &ExperimentStep, at: &FieldPath, 
             let detail = "needs trafficRouting by smi, alb, istio, gatewayAPI or a plugin";
             errors.push(FieldError::invalid(at.child("weight"), weight, detail));
         }
+        not_negative(template.weight, &at.child("weight"), errors);
+        not_negative(template.replicas, &at.child("replicas"), errors);
+    }
+    let weights: i32 = step.templates.iter().filter_map(|template| template.weight).fold(0, i32::saturating_add);
+    let max = strategy.max_weight();
+    if weights > max.saturating_sub(canary) {
+        let detail =
+            format!("the weights of the templates ({weights}) and of the canary ({canary}) are more than {max}");
+        errors.push(FieldError::invalid(at.child("templates"), weights, detail));
+    }
+    super::experiment::duration(step.duration.as_deref(), &at.child("duration"), errors);
+    not_negative(step.scale_down_delay_seconds, &at.child("scaleDownDelaySeconds"), errors);
+    let mut names = BTreeSet::new();
+    for (index, analysis) in step.analyses.iter().enumerate() {
+        let at = at.child("analyses").index(index);
+        super::experiment::name(&analysis.name, &mut names, &at, errors);
+        if analysis.template_name.is_empty() {
+            errors.push(FieldError::required(at.child("templateName"), "the name of an AnalysisTemplate"));
+        }
+        arguments(&analysis.args, &at, errors);
     }
 }
 

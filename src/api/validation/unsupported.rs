@@ -25,10 +25,8 @@ pub(super) fn check(spec: &RolloutSpec, errors: &mut Vec<FieldError>) {
         }
     }
     for (index, step) in canary.steps.iter().enumerate() {
-        for (field, set) in [("experiment", step.experiment.is_some()), ("plugin", step.plugin.is_some())] {
-            if set {
-                refuse(&format!("spec.strategy.canary.steps[{index}].{field}"), errors);
-            }
+        if step.plugin.is_some() {
+            refuse(&format!("spec.strategy.canary.steps[{index}].plugin"), errors);
         }
     }
 }

@@ -17,9 +17,11 @@
 //!    of the one version behind the active Service is the floor.
 //! 4. After an abort the weight of the canary only falls, on every route, and no Service of users is switched to it.
 //! 5. Weights sum to their total: the weight of stable is what is left.
+//!    An experiment's Services get their weights only while all of their pods are available, and none after an abort.
 //! 6. Whatever is not admitted is in [`Admitted::holds`].
 
 mod evictions;
+mod experiments;
 mod shift;
 mod sizes;
 mod traffic;

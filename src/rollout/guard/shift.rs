@@ -12,6 +12,8 @@ use super::{Admitted, Guard, Hold, kept};
 
 impl Guard<'_> {
     pub(super) fn splits(&self, wanted: Option<&Split>, admitted: &mut Admitted) {
+        let wanted = wanted.map(|wanted| self.with_carried(wanted, admitted));
+        let wanted = wanted.as_ref();
         for router in 0..self.traffic.routers.len() {
             let split = wanted.and_then(|wanted| match self.split(router, wanted) {
                 Ok(split) => Some(split),

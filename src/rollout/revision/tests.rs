@@ -258,6 +258,7 @@ fn a_taken_name_counts_as_a_collision() {
         object: ObjectRef::new(REPLICA_SET, "shop", &name),
         action: FailedAction::Create,
         error: error.to_owned(),
+        refused: true,
     };
     let mut world = world(rollout(json!({}), json!({})), Vec::new());
     let count = |world: &World| find(world, "1", |revisions, _| collision(world, revisions));
