@@ -152,7 +152,7 @@ fn commands_exist() {
         }
     }
     // What a container of ours is told to do.
-    for object in pages().iter().flat_map(|page| objects(page)).filter(|object| object.kind() == "Job") {
+    for object in pages().iter().flat_map(objects).filter(|object| object.kind() == "Job") {
         let container = &object.value["spec"]["template"]["spec"]["containers"][0];
         if container["image"].as_str().is_some_and(|image| image.contains("/tidegate:")) {
             let args: Vec<&str> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

@@ -59,12 +59,15 @@ struct Reconcile {
     errors: IntCounterVec,
 }
 
+/// How often each of a few things was.
+type Tally<T> = Vec<(T, u64)>;
+
 #[derive(Default)]
 struct Counts {
     /// By object; by verb and answer. Few for each object, so lists: a map takes half a kilobyte for its first entry.
-    requests: BTreeMap<ObjectRef, Vec<((&'static str, u16), u64)>>,
+    requests: BTreeMap<ObjectRef, Tally<(&'static str, u16)>>,
     /// By object; by type and reason.
-    events: BTreeMap<ObjectRef, Vec<((&'static str, Box<str>), u64)>>,
+    events: BTreeMap<ObjectRef, Tally<(&'static str, Box<str>)>>,
     /// Objects that are gone, and when their series go.
     gone: VecDeque<(Instant, ObjectRef)>,
 }
@@ -237,7 +240,7 @@ impl Telemetry {
 }
 
 /// One more of `what`.
-fn count<T: PartialEq>(counts: &mut Vec<(T, u64)>, what: T) {
+fn count<T: PartialEq>(counts: &mut Tally<T>, what: T) {
     match counts.iter_mut().find(|(counted, _)| *counted == what) {
         Some((_, count)) => *count += 1,
         None => counts.push((what, 1)),

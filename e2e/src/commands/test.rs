@@ -12,6 +12,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, TypeMeta};
 use kube::{Api, Client};
 use serde_json::json;
+use tidegate::clock::Clock;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -193,7 +194,7 @@ async fn denied_without(
     outcome
 }
 
-/// Sets a new image once the Rollout is Healthy. Answers whether it has.
+/// Sets a new image once the Rollout is Healthy, and restarts another one. Answers whether it has.
 async fn release(client: &Client, namespace: &str) -> Result<bool> {
     let types = TypeMeta { api_version: "argoproj.io/v1alpha1".to_owned(), kind: "Rollout".to_owned() };
     let (resource, _) = apply::kind(client, &types).await?;
@@ -205,6 +206,8 @@ async fn release(client: &Client, namespace: &str) -> Result<bool> {
         json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "example/web:green"}]);
     let patch = serde_json::from_value(patch).context("a replacement is a JSON patch")?;
     rollouts.patch("web", &PatchParams::default(), &Patch::Json::<()>(patch)).await?;
+    let restart = json!({"spec": {"restartAt": Clock::system().now().to_string()}});
+    rollouts.patch("porter", &PatchParams::default(), &Patch::Merge(restart)).await?;
     Ok(true)
 }
 

@@ -76,7 +76,7 @@ impl World for Real {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        tidegate::clock::Clock::system().now()
     }
 
     fn prometheus(&self) -> String {
