@@ -37,6 +37,24 @@ pub struct Condition {
     pub message: String,
 }
 
+impl Condition {
+    /// Puts a condition last among `all`, in the place of the one of its type. When its status was the same, the time of
+    /// its last transition stays.
+    pub fn put(all: &mut Vec<Self>, now: Timestamp, type_: &str, status: &str, reason: &str, message: String) {
+        let now = time(now);
+        let old = all.iter().position(|condition| condition.type_ == type_).map(|index| all.remove(index));
+        let kept = old.filter(|old| old.status == status).map(|old| old.last_transition_time);
+        all.push(Self {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            last_update_time: now.clone(),
+            last_transition_time: kept.unwrap_or(now),
+            reason: reason.to_owned(),
+            message,
+        });
+    }
+}
+
 /// The reference of a Rollout to the workload whose pod template it takes.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 //! while the status is the same.
 
 use crate::api::analysis::AnalysisPhase;
-use crate::api::common::{Condition, time};
+use crate::api::common::Condition;
 use crate::api::experiment::{ExperimentStatus, template_status};
 
 use super::draft::Draft;
@@ -64,16 +64,5 @@ fn set(draft: &mut Draft<'_>, status: &str, reason: &str, message: String) {
 }
 
 fn replace(draft: &mut Draft<'_>, type_: &str, status: &str, reason: &str, message: String) {
-    let now = time(draft.world.now);
-    let kept = find(&draft.status, type_).filter(|old| old.status == status);
-    let condition = Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        last_update_time: now.clone(),
-        last_transition_time: kept.map_or(now, |old| old.last_transition_time.clone()),
-        reason: reason.to_owned(),
-        message,
-    };
-    draft.status.conditions.retain(|old| old.type_ != type_);
-    draft.status.conditions.push(condition);
+    Condition::put(&mut draft.status.conditions, draft.world.now, type_, status, reason, message);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::analysis::spec::{self, Source};
+use crate::analysis::spec;
 use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisRunSpec};
 use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::names::{self, INSTANCE_ID, POD_TEMPLATE_HASH, REVISION, ROLLOUT_TYPE, STEP_INDEX};
@@ -227,11 +227,7 @@ fn note(draft: &mut Draft<'_>, role: Role, run: &AnalysisRun) {
 fn start(scene: &Scene<'_>, draft: &mut Draft<'_>, role: Role, analysis: &RolloutAnalysis) -> Option<String> {
     // Nothing is judged before the new ReplicaSet exists.
     scene.revisions.new?;
-    let stable = scene.revisions.stable.map_or("", |stable| stable.hash());
-    let latest = scene.revisions.hash.as_str();
-    let source =
-        Source { rollout: scene.rollout, stable_hash: stable, latest_hash: latest, templates: &scene.world.templates };
-    let spec = match spec::for_rollout(analysis, source) {
+    let spec = match spec::for_rollout(analysis, scene.source()) {
         Ok(spec) => spec,
         Err(error) => {
             draft.event(events::reconcile_failed(&error.to_string()));
@@ -239,7 +235,7 @@ fn start(scene: &Scene<'_>, draft: &mut Draft<'_>, role: Role, analysis: &Rollou
             return None;
         }
     };
-    let base = spec::run_name(scene.name(), latest, scene.revisions.number(), &role.suffix());
+    let base = spec::run_name(scene.name(), &scene.revisions.hash, scene.revisions.number(), &role.suffix());
     for collisions in 0.. {
         let name = spec::collision_name(&base, collisions);
         let object = draft.object(ANALYSIS_RUN, &name);

@@ -2,7 +2,7 @@
 //! phase is taken from the first that matches.
 
 use crate::api::blue_green::BlueGreenStrategy;
-use crate::api::common::{Condition, time};
+use crate::api::common::Condition;
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::BlueGreenStatus;
 use crate::api::steps::CanaryStep;
@@ -42,18 +42,7 @@ fn set(draft: &mut Draft<'_>, type_: &str, status: &str, reason: &str, message: 
 
 /// The same, but also bumps a condition that is there already.
 fn replace(draft: &mut Draft<'_>, type_: &str, status: &str, reason: &str, message: impl Into<String>) {
-    let now = time(draft.world.now);
-    let kept = find(&draft.status, type_).filter(|old| old.status == status);
-    let condition = Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        last_update_time: now.clone(),
-        last_transition_time: kept.map_or(now, |old| old.last_transition_time.clone()),
-        reason: reason.to_owned(),
-        message: message.into(),
-    };
-    draft.status.conditions.retain(|old| old.type_ != type_);
-    draft.status.conditions.push(condition);
+    Condition::put(&mut draft.status.conditions, draft.world.now, type_, status, reason, message.into());
 }
 
 fn remove(draft: &mut Draft<'_>, type_: &str) {

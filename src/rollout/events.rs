@@ -1,7 +1,8 @@
 //! The events of a Rollout: their reasons and texts are read by people, notification triggers and tests.
 
 use crate::api::analysis::AnalysisPhase;
-use crate::plan::Event;
+use crate::api::resource::{INGRESS, ObjectRef, VIRTUAL_SERVICE};
+use crate::plan::{Action, Event, FailedAction};
 
 pub(super) fn added(namespace: &str, name: &str) -> Event {
     Event::normal("RolloutAddedToInformer", format!("Rollout resource added to informer: {namespace}/{name}"))
@@ -70,8 +71,23 @@ pub(super) fn updated_destination_rule(what: &str) -> Event {
     Event::normal("UpdatedDestinationRule", what)
 }
 
-pub(super) fn updated_virtual_service(name: &str, weight: i32) -> Event {
-    Event::normal("Updated VirtualService", format!("VirtualService `{name}` set to desiredWeight '{weight}'"))
+/// What tells of a router's write towards this weight, for the routers whose writes Argo Rollouts tells of.
+pub(super) fn routed(edit: &Action, weight: i32) -> Option<Event> {
+    let ObjectRef { resource, name, .. } = edit.object();
+    Some(match (*resource, edit.kind()) {
+        (VIRTUAL_SERVICE, _) => {
+            let message = format!("VirtualService `{name}` set to desiredWeight '{weight}'");
+            Event::normal("Updated VirtualService", message)
+        }
+        (INGRESS, FailedAction::Create) => Event::normal(
+            "CreatingCanaryIngress",
+            format!("Creating canary ingress `{name}` with desiredWeight '{weight}'"),
+        ),
+        (INGRESS, _) => {
+            Event::normal("PatchingCanaryIngress", format!("Updating ingress `{name}` to desiredWeight '{weight}'"))
+        }
+        _ => return None,
+    })
 }
 
 pub(super) fn virtual_service_not_found(name: &str) -> Event {

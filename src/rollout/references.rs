@@ -1,6 +1,6 @@
 //! What is wrong between a Rollout and the objects that it names.
 
-use crate::analysis::spec::{self, Purpose, Source};
+use crate::analysis::spec::{self, Purpose};
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::steps::RolloutAnalysis;
@@ -44,23 +44,11 @@ fn unfit(scene: &Scene<'_>, service: &Service) -> Option<String> {
 }
 
 fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
-    let source = Source {
-        rollout: scene.rollout,
-        stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),
-        latest_hash: &scene.revisions.hash,
-        templates: &scene.world.templates,
-    };
-    scene.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, source).into_iter().next())
+    scene.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, scene.source()).into_iter().next())
 }
 
 /// An analysis of an experiment may go on for ever: the experiment's end is its own.
 fn experiments(scene: &Scene<'_>) -> Option<FieldError> {
-    let source = Source {
-        rollout: scene.rollout,
-        stable_hash: scene.revisions.stable.map_or("", |stable| stable.hash()),
-        latest_hash: &scene.revisions.hash,
-        templates: &scene.world.templates,
-    };
     let at = FieldPath::new("spec.strategy.canary.steps");
     let steps = scene.canary.steps.iter().enumerate();
     let analyses = steps.flat_map(|(index, step)| {
@@ -74,7 +62,7 @@ fn experiments(scene: &Scene<'_>) -> Option<FieldError> {
             args: analysis.args.clone(),
             ..RolloutAnalysis::default()
         };
-        spec::validate_reference(&asked, Purpose::Background, &path, source).into_iter().next()
+        spec::validate_reference(&asked, Purpose::Background, &path, scene.source()).into_iter().next()
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::analysis::spec::Source;
 use crate::api::Rollout;
 use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::canary::{CanaryStrategy, Placed};
@@ -116,6 +117,16 @@ impl<'a> Scene<'a> {
     /// Every analysis of the strategy with its path.
     pub fn analyses(&self) -> impl Iterator<Item = (FieldPath, Placed<'a>)> + use<'a> {
         self.canary.analyses().chain(self.blue_green.into_iter().flat_map(BlueGreenStrategy::analyses))
+    }
+
+    /// What analyses are made from.
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            rollout: self.rollout,
+            stable_hash: self.revisions.stable.map_or("", |stable| stable.hash()),
+            latest_hash: &self.revisions.hash,
+            templates: &self.world.templates,
+        }
     }
 
     /// The stable ReplicaSet, unless it is the new one too.

@@ -117,8 +117,7 @@ pub(super) fn route(
             Ok(edits) => {
                 for edit in edits {
                     edited = true;
-                    let told = split.filter(|_| edit.object().resource == VIRTUAL_SERVICE);
-                    let told = told.map(|split| events::updated_virtual_service(&edit.object().name, split.canary));
+                    let told = split.and_then(|split| events::routed(&edit, split.canary));
                     if let Some(failure) = draft.failure(edit.object(), edit.kind()) {
                         broken = true;
                         draft.event(events::routing_failed(&format!("{}: {}", failure.object, failure.error)));
