@@ -137,7 +137,7 @@ mod tests {
         let error = target(&revisions, 3).unwrap_err().to_string();
         assert_eq!(error, "unable to find specified revision 3 in history; known: 1, 2, 4");
         let template = user_template(&revisions[&2]).unwrap();
-        assert_eq!(template.labels(), BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+        assert_eq!(*template.labels(), BTreeMap::from([("app".to_owned(), "web".to_owned())]));
         assert_eq!(template.containers().next().unwrap().image(), "web:1");
     }
 }

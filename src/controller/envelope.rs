@@ -89,6 +89,26 @@ pub struct Unreadable {
     pub status: Value,
 }
 
+impl Object {
+    /// Takes over the pod template of an earlier version of the same object if it has not changed: with it comes what has
+    /// been worked out from it, which is more work than all the rest of a decision.
+    pub fn keep_template(&mut self, earlier: &Self) {
+        match (self, earlier) {
+            (Self::Rollout(now), Self::Rollout(earlier)) if now.spec.template == earlier.spec.template => {
+                if let Some(now) = Arc::get_mut(now) {
+                    now.spec.template.clone_from(&earlier.spec.template);
+                }
+            }
+            (Self::ReplicaSet(now), Self::ReplicaSet(earlier)) if now.template == earlier.template => {
+                if let Some(now) = Arc::get_mut(now) {
+                    now.template.clone_from(&earlier.template);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Meta {
     pub fn reference(&self, resource: Resource) -> ObjectRef {
         ObjectRef::new(resource, self.namespace.clone(), self.name.clone())

@@ -319,7 +319,10 @@ impl Index {
             Some((ObjectRef::new(resource, &reference.namespace, &owner.name), owner.uid.clone()))
         });
         let last_changed = envelope.metadata.last_changed().filter(|_| dates_every_change(resource));
-        let object = envelope.open(resource);
+        let mut object = envelope.open(resource);
+        if let Some(old) = &old {
+            object.keep_template(&old.object);
+        }
         let references = match &object {
             Object::Rollout(rollout) => Some(Box::new(References::of_rollout(rollout))),
             Object::Experiment(experiment) => Some(Box::new(References::of_experiment(experiment))),

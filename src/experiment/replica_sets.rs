@@ -86,7 +86,7 @@ fn hash(draft: &Draft<'_>, template: &ExperimentTemplate) -> String {
 
 /// The hash of a template's pods, hashed again as after a collision for as long as it is taken.
 fn unlike(draft: &Draft<'_>, template: &ExperimentTemplate, taken: &BTreeSet<String>) -> String {
-    let original = template.template.iter().find_map(|pods| pods.labels().remove(POD_TEMPLATE_HASH));
+    let original = template.template.iter().find_map(|pods| pods.labels().get(POD_TEMPLATE_HASH).cloned());
     let pods = pods(template);
     let status = draft.status.template_statuses.iter().find(|status| status.name == template.name);
     let mut collisions = status.and_then(|status| status.collision_count);

@@ -30,7 +30,7 @@ pub(super) fn sync(draft: &mut Draft<'_>, strategy: &Strategy, revisions: &Revis
     for set in revisions.all().filter(|set| !set.deleting) {
         let wanted = wanted(strategy, revisions, set);
         let injected = revision::injected(set);
-        if injected.as_ref() != wanted || !has(&set.template.labels(), &set.template.annotations(), wanted) {
+        if injected.as_ref() != wanted || !has(set.template.labels(), set.template.annotations(), wanted) {
             change_template(draft, set, injected.unwrap_or_default(), wanted);
         } else if is_pending(set) {
             follow(draft, set, wanted);
@@ -71,7 +71,7 @@ fn change_template(draft: &mut Draft<'_>, set: &ReplicaSet, injected: Metadata, 
     let mut stale = pending(set);
     stale.labels.extend(injected.labels);
     stale.annotations.extend(injected.annotations);
-    let template = changes(&set.template.labels(), &set.template.annotations(), &stale, wanted);
+    let template = changes(set.template.labels(), set.template.annotations(), &stale, wanted);
     let recorded = wanted.map_or(Value::Null, |metadata| json!(metadata).to_string().into());
     let mut annotations = json!({ (EPHEMERAL_METADATA): recorded });
     if set.replicas > 0 || set.status.replicas > 0 {

@@ -186,7 +186,7 @@ pub fn create(world: &World, revisions: &Revisions<'_>, desired: Desired<'_>) ->
     let rollout = &world.rollout;
     let hash = &revisions.hash;
     let name = new_name(rollout, hash);
-    let mut labels = desired.template.labels();
+    let mut labels = desired.template.labels().clone();
     labels.insert(names::POD_TEMPLATE_HASH.to_owned(), hash.clone());
     let mut selector = desired.selector.clone();
     selector.match_labels.get_or_insert_default().insert(names::POD_TEMPLATE_HASH.to_owned(), hash.clone());

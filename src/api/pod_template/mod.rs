@@ -4,8 +4,8 @@
 //! ([`PodTemplate::containers`], [`PodTemplate::labels`]), and the few changes it makes (labels, annotations) leave the
 //! rest alone.
 //!
-//! There are three templates in memory for each Rollout and they are looked at rarely, so they are kept as text: parsed,
-//! the same JSON takes more than ten times the memory.
+//! There are three templates in memory for each Rollout, so they are kept as text: parsed, the same JSON takes more than ten
+//! times the memory. What every decision asks of a template is kept beside it, once it has been asked for.
 
 mod defaults;
 mod equality;
@@ -21,7 +21,7 @@ mod validation;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -33,9 +33,20 @@ use super::field_error::FieldError;
 pub use self::equality::semantically_equal;
 pub use self::schema::{job_spec_schema, pod_template_schema};
 
-/// A core/v1 PodTemplateSpec as JSON text, with sorted keys and without spaces. Cheap to clone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodTemplate(Arc<str>);
+/// A core/v1 PodTemplateSpec. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PodTemplate(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    /// JSON, with sorted keys and without spaces.
+    text: Box<str>,
+    labels: OnceLock<BTreeMap<String, String>>,
+    annotations: OnceLock<BTreeMap<String, String>>,
+    /// As Argo Rollouts 1.9 computes it, without collisions.
+    hash: OnceLock<String>,
+    errors: OnceLock<Vec<FieldError>>,
+}
 
 /// What a template says about one container.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,21 +83,21 @@ pub struct Ignoring<'a> {
 impl PodTemplate {
     /// Null: the user wrote no template.
     pub fn is_absent(&self) -> bool {
-        &*self.0 == "null"
+        &*self.0.text == "null"
     }
 
     /// The template, parsed anew.
     pub fn to_value(&self) -> Value {
         // The text was written from a value, and is never changed.
-        serde_json::from_str(&self.0).expect("the text of a value")
+        serde_json::from_str(&self.0.text).expect("the text of a value")
     }
 
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        self.metadata_map("labels")
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        self.0.labels.get_or_init(|| self.metadata_map("labels"))
     }
 
-    pub fn annotations(&self) -> BTreeMap<String, String> {
-        self.metadata_map("annotations")
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        self.0.annotations.get_or_init(|| self.metadata_map("annotations"))
     }
 
     pub fn containers(&self) -> impl Iterator<Item = Container> {
@@ -141,7 +152,11 @@ impl PodTemplate {
 
     /// The value of the label that marks this template's revision, as Argo Rollouts 1.9 computes it.
     pub fn hash(&self, collision_count: Option<i32>) -> String {
-        self.hash_as(HashForm::Current, collision_count)
+        let plain = || self.hash_as(HashForm::Current, None);
+        match collision_count {
+            None => self.0.hash.get_or_init(plain).clone(),
+            Some(_) => self.hash_as(HashForm::Current, collision_count),
+        }
     }
 
     pub fn hash_as(&self, form: HashForm, collision_count: Option<i32>) -> String {
@@ -155,8 +170,8 @@ impl PodTemplate {
     }
 
     /// What core/v1 would refuse in this template. Paths are relative to the template (`spec.containers[0].image`).
-    pub fn validate(&self) -> Vec<FieldError> {
-        validation::validate(&self.to_value())
+    pub fn validate(&self) -> &[FieldError] {
+        self.0.errors.get_or_init(|| validation::validate(&self.to_value()))
     }
 
     /// The paths of fields that Kubernetes 1.34 does not know: spelling mistakes, or fields of a later version. They are
@@ -239,6 +254,12 @@ fn remove_keys<'a>(metadata: &mut Map<String, Value>, field: &str, keys: impl In
     }
 }
 
+impl PartialEq for PodTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
 impl Default for PodTemplate {
     fn default() -> Self {
         Value::Null.into()
@@ -247,7 +268,13 @@ impl Default for PodTemplate {
 
 impl From<Value> for PodTemplate {
     fn from(value: Value) -> Self {
-        Self(value.to_string().into())
+        Self(Arc::new(Kept {
+            text: value.to_string().into(),
+            labels: OnceLock::new(),
+            annotations: OnceLock::new(),
+            hash: OnceLock::new(),
+            errors: OnceLock::new(),
+        }))
     }
 }
 

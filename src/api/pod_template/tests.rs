@@ -124,10 +124,10 @@ fn labels_and_annotations_come_and_go() {
     let text = r#"{"spec":{}}"#;
     let template: PodTemplate = serde_json::from_str(text).unwrap();
     let labelled = template.with_label("a", "1").with_label("b", "2");
-    assert_eq!(labelled.labels(), BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
-    assert_eq!(labelled.without_label("a").labels(), BTreeMap::from([("b".into(), "2".into())]));
+    assert_eq!(*labelled.labels(), BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
+    assert_eq!(*labelled.without_label("a").labels(), BTreeMap::from([("b".into(), "2".into())]));
     let noted = template.with_metadata(&BTreeMap::new(), &BTreeMap::from([("n".to_owned(), "x".to_owned())]));
-    assert_eq!(noted.annotations(), BTreeMap::from([("n".into(), "x".into())]));
+    assert_eq!(*noted.annotations(), BTreeMap::from([("n".into(), "x".into())]));
     assert_eq!(serde_json::to_string(&noted).unwrap(), r#"{"metadata":{"annotations":{"n":"x"}},"spec":{}}"#);
 }
 

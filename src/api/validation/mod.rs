@@ -115,10 +115,10 @@ fn workload(spec: &RolloutSpec, at: &FieldPath, with: Workload, errors: &mut Vec
         errors.push(FieldError::required(path, "the pods to run; or name a workload in workloadRef"));
         return;
     };
-    errors.extend(template.validate().into_iter().map(|error| error.under(&path)));
+    errors.extend(template.validate().iter().map(|error| error.clone().under(&path)));
     if let Some(wanted) = &spec.selector
         && !is_empty(wanted)
-        && !selector::matches(wanted, &template.labels())
+        && !selector::matches(wanted, template.labels())
     {
         let labels = serde_json::json!(template.labels());
         let detail = "`selector` does not match template `labels`";

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::names;
 use crate::api::resource::{DESTINATION_RULE, SERVICE};
-use crate::api::{names, selector};
 use crate::plan::Basis;
 use crate::rollout::replicas;
 use crate::rollout::world::{ReplicaSet, World};
@@ -190,10 +190,12 @@ fn propagation_delay(world: &World, routers: &[&dyn Router]) -> SignedDuration {
 /// Whether a Service with this selector sends to the pods of a ReplicaSet. A Service without a selector has endpoints
 /// that somebody else maintains, none of ours.
 pub(super) fn selects(wanted: &BTreeMap<String, String>, replica_set: &ReplicaSet) -> bool {
-    let wanted = crate::api::common::LabelSelector { match_labels: Some(wanted.clone()), match_expressions: None };
-    let mut labels = replica_set.template.labels();
-    labels.insert(names::POD_TEMPLATE_HASH.to_owned(), replica_set.hash().to_owned());
-    wanted.match_labels.as_ref().is_some_and(|labels| !labels.is_empty()) && selector::matches(&wanted, &labels)
+    let labels = replica_set.template.labels();
+    let has = |(key, value): (&String, &String)| match key.as_str() {
+        names::POD_TEMPLATE_HASH => value == replica_set.hash(),
+        _ => labels.get(key) == Some(value),
+    };
+    !wanted.is_empty() && wanted.iter().all(has)
 }
 
 pub(super) fn has_pods(replica_set: &ReplicaSet) -> bool {

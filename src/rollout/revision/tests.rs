@@ -52,7 +52,7 @@ fn replica_set(hash: &str, image: &str, age: i64) -> ReplicaSet {
         resource_version: "7".to_owned(),
         created: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(age),
         deleting: false,
-        labels: template.labels(),
+        labels: template.labels().clone(),
         annotations: [(names::REVISION.to_owned(), age.to_string())].into(),
         controller: Some("r".to_owned()),
         generation: 1,
