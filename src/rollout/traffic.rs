@@ -189,14 +189,16 @@ fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) -> bool {
         return false;
     }
     let told = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
+    // Gateways refuse the route of a first deployment until its Services have endpoints: that is no news.
+    let updating = !draft.status.stable_rs.is_empty() && draft.status.stable_rs != draft.status.current_pod_hash;
     let (mut lagging, mut refused) = (false, false);
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {
             Ok(ObservedSplit { applied: Applied::Yes, .. }) => continue,
             Ok(ObservedSplit { applied: Applied::Pending { why }, .. }) => why.clone(),
             Ok(ObservedSplit { applied: Applied::Refused { why }, .. }) => {
-                refused = true;
-                if !told {
+                refused |= told || updating;
+                if !told && updating {
                     draft.event(events::routing_failed(why));
                 }
                 why.clone()
