@@ -27,7 +27,7 @@ pub struct Index {
     children: BTreeMap<String, BTreeSet<ObjectRef>>,
     /// ReplicaSets without a controlling owner.
     orphans: BTreeSet<ObjectRef>,
-    /// From a Rollout to the Services that are marked as managed by it.
+    /// From a Rollout to the Services and DestinationRules that are marked as managed by it.
     managed: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// From an object to those that refer to it.
     referrers: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
@@ -237,9 +237,9 @@ impl Index {
             .filter(|replica_set| !selector.selects_all() && selector.matches(&replica_set.labels))
     }
 
-    /// The Services that are marked as managed by a Rollout, whether it names them or not.
-    pub fn managed(&self, rollout: &ObjectRef) -> impl Iterator<Item = Observed<Service>> {
-        self.managed.get(rollout).into_iter().flatten().filter_map(|service| self.service(service))
+    /// The Services and DestinationRules that are marked as managed by a Rollout, whether it names them or not.
+    pub fn managed(&self, rollout: &ObjectRef) -> impl Iterator<Item = (&ObjectRef, &Entry)> {
+        self.managed.get(rollout).into_iter().flatten().filter_map(|managed| self.objects.get_key_value(managed))
     }
 
     pub fn service(&self, reference: &ObjectRef) -> Option<Observed<Service>> {
@@ -494,7 +494,7 @@ pub fn newer(one: &str, other: &str) -> bool {
     }
 }
 
-/// The Rollout that a Service is marked as managed by.
+/// The Rollout that a Service or a DestinationRule is marked as managed by.
 fn manager(managed: &ObjectRef, object: &Object) -> Option<ObjectRef> {
     let name = match object {
         Object::Service(service) => service.annotations.get(names::MANAGED_BY).filter(|name| !name.is_empty())?,

@@ -3,7 +3,7 @@
 
 use tracing::warn;
 
-use crate::api::resource::{DESTINATION_RULE, ObjectRef};
+use crate::api::resource::ObjectRef;
 use crate::plan::Action;
 use crate::traffic::istio::destination_rule;
 
@@ -37,9 +37,8 @@ pub async fn release(shell: &Shell, rollout: &ObjectRef) {
 /// The writes that release the DestinationRules that the Rollout has taken and does not refer to.
 fn left_behind(index: &Index, rollout: &ObjectRef) -> Vec<Action> {
     let referred = index.references(rollout).map(|references| &references.objects);
-    let rules = index.of_kind(DESTINATION_RULE).filter(|(rule, _)| rule.namespace == rollout.namespace);
-    let left = rules.filter_map(|(rule, entry)| match &entry.object {
-        Object::Route(object) if !entry.deleting && destination_rule::manager(object) == Some(&rollout.name) => {
+    let left = index.managed(rollout).filter_map(|(rule, entry)| match &entry.object {
+        Object::Route(object) if !entry.deleting => {
             let used = referred.is_some_and(|objects| objects.contains(rule));
             (!used).then(|| destination_rule::release(rule, object)).flatten()
         }

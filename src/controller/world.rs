@@ -75,7 +75,8 @@ pub fn view(index: &Index, reference: &ObjectRef, now: Timestamp, failures: Vec<
             world.gone.extend(gone.map(|(object, at)| (object.clone(), at)));
         }
     }
-    world.services.extend(index.managed(reference).map(|service| (service.object.name.clone(), service)));
+    let managed = index.managed(reference).filter_map(|(managed, _)| index.service(managed));
+    world.services.extend(managed.map(|service| (service.object.name.clone(), service)));
     let uid = entry.uid.as_str();
     for child in index.controlled(uid, resource::REPLICA_SET) {
         if let Object::ReplicaSet(replica_set) = &child.object {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::analysis::spec::{self, Source, SpecError};
+use crate::analysis::spec::{self, SpecError};
 use crate::api::analysis::AnalysisPhase;
 use crate::api::experiment::{
     Experiment, ExperimentAnalysis, ExperimentSpec, ExperimentTemplate, ExperimentTemplateStatus, template_status,
@@ -185,18 +185,12 @@ fn experiment(
     stable: &ReplicaSet,
     new: &ReplicaSet,
 ) -> Result<ExperimentSpec, SpecError> {
-    let source = Source {
-        rollout: scene.rollout,
-        stable_hash: stable.hash(),
-        latest_hash: new.hash(),
-        templates: &scene.world.templates,
-    };
     let analyses = step.analyses.iter().map(|analysis| {
         Ok(ExperimentAnalysis {
             name: analysis.name.clone(),
             template_name: analysis.template_name.clone(),
             cluster_scope: analysis.cluster_scope,
-            args: spec::arguments_of_rollout(&analysis.args, source)?,
+            args: spec::arguments_of_rollout(&analysis.args, scene.source())?,
             required_for_completion: analysis.required_for_completion,
         })
     });

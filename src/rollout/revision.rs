@@ -383,7 +383,7 @@ fn with_term(template: PodTemplate, (field, term): (&str, Value)) -> PodTemplate
 /// The affinity of `new` with its injected term pointed at the present stable version, if it points at another.
 fn refreshed_affinity(rollout: &Rollout, new: &ReplicaSet) -> Option<Value> {
     let stable = rollout.status.as_ref().map(|status| status.stable_rs.as_str()).unwrap_or_default();
-    if stable.is_empty() || stable == new.hash() {
+    if stable.is_empty() || stable == new.hash() || !new.template.may_have_anti_affinity() {
         return None;
     }
     let mut affinity = new.template.to_value().pointer("/spec/affinity")?.clone();

@@ -57,14 +57,14 @@ impl<'a> Scene<'a> {
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };
         let revisions = Revisions::find(world, desired);
         let (stable_service, canary_service) = subsets(world).unwrap_or_else(|| services::roles(canary, observed));
-        let forms = if blue_green.is_some() {
-            [String::new(), String::new()]
-        } else {
-            [Form::Newer, Form::Older].map(|form| step_hash(&canary.steps, form))
-        };
-        let known = forms.iter().find(|form| **form == observed.current_step_hash);
-        let steps_changed = known.is_none() && !is_for_this_spec(rollout, observed);
-        let step_hash = known.unwrap_or(&forms[0]).clone();
+        let hash_as = |form| if blue_green.is_some() { String::new() } else { step_hash(&canary.steps, form) };
+        let newer = hash_as(Form::Newer);
+        let is_newer = newer == observed.current_step_hash;
+        // What Argo Rollouts 1.8 has left is rare: its form is worked out only where the other is not there.
+        let older = Some(Form::Older).filter(|_| !is_newer).map(hash_as);
+        let older = older.filter(|older| *older == observed.current_step_hash);
+        let steps_changed = !is_newer && older.is_none() && !is_for_this_spec(rollout, observed);
+        let step_hash = older.unwrap_or(newer);
         Some(Self {
             stable_service,
             canary_service,

@@ -138,7 +138,7 @@ pub(super) fn route(
     if let Some(weight) = weight.filter(|_| !broken) {
         record(scene, draft, routing, weight);
     }
-    let follows = verify(draft, routing, edited);
+    let follows = verify(scene, draft, routing, edited);
     let all = admitted.managed.iter().all(|names| managed.iter().all(|one| names.contains(one.name())));
     follows && all && !edited && !broken
 }
@@ -184,13 +184,13 @@ fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, weigh
 /// Records whether the data plane follows. What was just written is read back by the next decision.
 ///
 /// `verified` is false once a router has refused the weight, so that this is told once; absent while nothing is known.
-fn verify(draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) -> bool {
+fn verify(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, edited: bool) -> bool {
     if edited {
         return false;
     }
     let told = draft.status.canary.weights.as_ref().is_some_and(|weights| weights.verified == Some(false));
     // Gateways refuse the route of a first deployment until its Services have endpoints: that is no news.
-    let updating = !draft.status.stable_rs.is_empty() && draft.status.stable_rs != draft.status.current_pod_hash;
+    let updating = !draft.status.stable_rs.is_empty() && !scene.is_promoted(&draft.status);
     let (mut lagging, mut refused) = (false, false);
     for (router, observed) in routing.routers.iter().zip(&routing.traffic.routers) {
         let why = match observed {

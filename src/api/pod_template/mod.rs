@@ -108,6 +108,11 @@ impl PodTemplate {
         self.container_list("initContainers")
     }
 
+    /// Whether there may be rules that keep pods apart; a look at the text, much cheaper than at the rules.
+    pub fn may_have_anti_affinity(&self) -> bool {
+        self.0.text.contains("\"podAntiAffinity\"")
+    }
+
     /// This template with one label more (or with another value).
     #[must_use]
     pub fn with_label(&self, key: &str, value: &str) -> Self {
