@@ -240,11 +240,11 @@ impl State {
     }
 
     fn reached(&self, settings: &Settings) -> Option<Verdict> {
-        if settings.weight.is_some() && self.split.mismatch() {
-            return Some(Verdict::Mismatch);
-        }
         if self.harm.ln_e(settings.restarts()) >= settings.bar() {
             return Some(Verdict::Harm);
+        }
+        if settings.weight.is_some() && self.split.mismatch() {
+            return Some(Verdict::Mismatch);
         }
         (settings.early && self.is_safe(settings)).then_some(Verdict::Safe)
     }
