@@ -113,6 +113,7 @@ impl Run<'_> {
             }
             Action::Expect(condition) => {
                 self.settle().await;
+                self.recorder.look_at_all();
                 self.check(condition)
             }
             Action::ExpectNoLoss => {
@@ -128,12 +129,14 @@ impl Run<'_> {
                     return Ok(());
                 };
                 self.settle().await;
-                loop {
-                    self.check(condition)?;
-                    if !self.recorder.next(until).await {
-                        return Ok(());
-                    }
-                }
+                self.recorder.look_at_all();
+                let ended = |state: &State, events: &[String]| !condition.holds(state, events);
+                ensure!(
+                    !self.recorder.until(until, self.events_from, ended).await,
+                    "it does not hold any more; {}",
+                    self.describe()
+                );
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -145,6 +148,7 @@ impl Run<'_> {
         let newest = newest.metadata.resource_version.and_then(|version| version.parse().ok());
         let after = newest.context("a list without a resourceVersion that is a number")?;
         self.events_from = self.recorder.event_count();
+        self.recorder.look_at_all();
         self.sections.push(Section { text: text.to_owned(), after, state: None });
         Ok(())
     }
@@ -162,11 +166,9 @@ impl Run<'_> {
     }
 
     async fn wait(&mut self, condition: &Condition, within: Duration) -> Result<()> {
-        let deadline = Instant::now() + within;
-        while !self.holds(condition) {
-            if !self.recorder.next(deadline).await {
-                bail!("not within {within:?}; {}", self.describe());
-            }
+        let holds = |state: &State, events: &[String]| condition.holds(state, events);
+        if !self.recorder.until(Instant::now() + within, self.events_from, holds).await {
+            bail!("not within {within:?}; {}", self.describe());
         }
         Ok(())
     }
