@@ -239,7 +239,8 @@ fn pods(options: &Options) {
             let cells = margins.map(|ratio| {
                 let name = format!("{canary_pods} canary pods, spread {spread}, margin {ratio}");
                 let alarms = simulate(&name, options.seed, runs, |rng| {
-                    let mut rate = |pods: u64| 0.01 * (0..pods).map(|_| traffic::factor(rng, spread)).sum::<f64>() / pods as f64;
+                    let mut rate =
+                        |pods: u64| 0.01 * (0..pods).map(|_| traffic::factor(rng, spread)).sum::<f64>() / pods as f64;
                     let (canary_rate, stable_rate) = (rate(canary_pods), rate(STABLE_PODS));
                     let minute = Minute { weight: 0.05, canary_rate, stable_rate };
                     judges::only((0..MINUTES).map(|_| minute.draw(rng, 1.0)), ratio, Dispersion::Given(1.0))
