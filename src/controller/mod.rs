@@ -156,9 +156,11 @@ async fn run_deciding(
         shell.index().watched(resource);
         watches.spawn(watch::watch(shell.clone(), resource));
     }
+    let looking = shell.clone();
+    watches.spawn(async move { release::look_for_leftovers(&looking).await });
     let more_watches = async {
         while let Some(resource) = wanted.recv().await {
-            info!(kind = resource.kind, "a Rollout uses this kind: watching it");
+            info!(kind = resource.kind, "this kind is needed now: watching it");
             watches.spawn(watch::watch(shell.clone(), resource));
         }
     };
@@ -296,6 +298,12 @@ impl Shell {
                 queue.add(object);
             }
         }
+    }
+
+    /// Has a kind watched, unless it is already.
+    pub fn want(&self, resource: Resource) {
+        let effects = self.index().need(resource);
+        self.take_in(effects);
     }
 
     /// Nothing needs to be remembered of an object that is gone.
