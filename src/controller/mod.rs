@@ -308,8 +308,13 @@ impl Shell {
         lock(&self.without_status).contains(&resource)
     }
 
-    pub fn remember_no_status(&self, resource: Resource) {
-        lock(&self.without_status).insert(resource);
+    pub fn remember_status(&self, resource: Resource, has_subresource: bool) {
+        let mut without = lock(&self.without_status);
+        if has_subresource {
+            without.remove(&resource)
+        } else {
+            without.insert(resource)
+        };
     }
 
     /// The kinds whose first list has not ended.
