@@ -2,6 +2,7 @@
 
 mod events;
 mod istio;
+mod metrics;
 mod subresource;
 
 use std::collections::BTreeMap;
