@@ -230,9 +230,19 @@ fn add(section: &mut Vec<Line>, line: Line) {
     section.push(line);
 }
 
-/// The trace with all events at its end, each list in its order. Events are written by a task of their own: on a busy
-/// machine one may come after the next step has begun, and that means nothing.
-pub fn with_events_apart(trace: &str) -> String {
+/// Whether two traces tell the same. Events are written by a task of their own: on a busy machine one may come after the next
+/// step has begun, and that means nothing as long as each list has its order.
+pub fn is_same(expected: &str, found: &str) -> bool {
+    events_apart(expected) == events_apart(found)
+}
+
+/// Whether a trace is the beginning of another one, events apart.
+pub fn is_beginning(expected: &str, found: &str) -> bool {
+    events_apart(expected).0.starts_with(&events_apart(found).0)
+}
+
+/// The trace without events, and the lists of events, each in its order.
+fn events_apart(trace: &str) -> (String, BTreeMap<&str, Vec<&str>>) {
     let mut lists: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut rest = String::new();
     let mut list = None;
@@ -251,10 +261,7 @@ pub fn with_events_apart(trace: &str) -> String {
             }
         }
     }
-    for (heading, events) in lists {
-        rest.push_str(&format!("{heading}\n{}\n", events.join("\n")));
-    }
-    rest
+    (rest, lists)
 }
 
 /// The lines in which two texts differ, each with the section that it is in.
@@ -328,10 +335,18 @@ mod tests {
         let trace =
             |first: &str, second: &str| format!("- a\n    x\n  events\n{first}  = A\n\n- b\n  events\n{second}  = B\n");
         let (one, two) = ("    One: 1\n", "    Two: 2\n");
-        let in_time = with_events_apart(&trace(&format!("{one}{two}"), ""));
-        assert_eq!(in_time, with_events_apart(&trace(one, two)));
-        assert_ne!(in_time, with_events_apart(&trace(two, one)));
-        assert_ne!(in_time, with_events_apart(&trace(one, "")));
+        let in_time = trace(&format!("{one}{two}"), "");
+        assert!(is_same(&in_time, &trace(one, two)));
+        assert!(!is_same(&in_time, &trace(two, one)));
+        assert!(!is_same(&in_time, &trace(one, "")));
+    }
+
+    #[test]
+    fn a_trace_that_is_not_yet_whole_is_a_beginning() {
+        let whole = "- a\n    x\n    y\n  events\n    One: 1\n  = A\n\n- b\n  = B\n";
+        assert!(is_beginning(whole, "- a\n    x\n    y\n  = A\n"));
+        assert!(is_beginning(whole, whole));
+        assert!(!is_beginning(whole, "- a\n    x\n  = A\n"));
     }
 
     #[test]
