@@ -236,11 +236,11 @@ impl Shell {
             index: Mutex::default(),
             expectations: Expectations::default(),
             memories: Mutex::default(),
-            rollouts: Queue::new(settings.seed),
+            rollouts: Queue::new(settings.seed, telemetry.queue(queue::ROLLOUTS)),
             measurements: Measurements::default(),
             providers,
-            runs: Queue::new(settings.seed.wrapping_add(1)),
-            experiments: Queue::new(settings.seed.wrapping_add(2)),
+            runs: Queue::new(settings.seed.wrapping_add(1), telemetry.queue(queue::ANALYSIS_RUNS)),
+            experiments: Queue::new(settings.seed.wrapping_add(2), telemetry.queue(queue::EXPERIMENTS)),
             events,
             telemetry,
             health: Health::default(),
@@ -316,8 +316,13 @@ impl Shell {
         lock(&self.without_status).contains(&resource)
     }
 
-    pub fn remember_no_status(&self, resource: Resource) {
-        lock(&self.without_status).insert(resource);
+    pub fn remember_status(&self, resource: Resource, has_subresource: bool) {
+        let mut without = lock(&self.without_status);
+        if has_subresource {
+            without.remove(&resource)
+        } else {
+            without.insert(resource)
+        };
     }
 
     /// The kinds whose first list has not ended.
