@@ -38,5 +38,6 @@ pub mod prometheus;
 pub mod scenario;
 pub mod shop;
 pub mod suite;
+pub mod tally;
 pub mod tools;
 pub mod wait;
