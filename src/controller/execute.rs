@@ -68,7 +68,13 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
 }
 
 /// Writes what differs between two statuses, under the version that the decision saw. Whether anything did.
-pub async fn status<S: Serialize>(shell: &Shell, subject: &mut Subject, old: &S, new: &S) -> Result<bool, CallError> {
+pub async fn status<S>(shell: &Shell, subject: &mut Subject, old: &S, new: &S) -> Result<bool, CallError>
+where
+    S: Serialize + PartialEq,
+{
+    if old == new {
+        return Ok(false);
+    }
     let Some(changes) = difference(&value(old), &value(new)) else { return Ok(false) };
     let patch = json!({
         "metadata": {"uid": subject.uid, "resourceVersion": subject.resource_version},
