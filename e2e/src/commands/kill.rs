@@ -1,11 +1,14 @@
-//! `kill`: releases in which the controller is killed, or what they need is taken away.
+//! `kill`: releases in which the controller is killed, what they need is taken away, or the gateway
+//! is slow.
 
 use std::path::Path;
 
 use anyhow::Result;
 
+use crate::aborts;
 use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
+use crate::slow_gateway;
 use crate::suite;
 
 #[derive(Debug, clap::Args)]
@@ -21,8 +24,17 @@ impl Kill {
     pub async fn run(self, folder: &Path) -> Result<()> {
         if self.seed.is_empty() {
             let is_chosen = |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
-            let tests: Vec<_> = disruption::suite().iter().filter(|(name, _)| is_chosen(name)).collect();
-            return suite::run(folder, EnvironmentOptions::full(), &tests).await;
+            let all = disruption::suite().iter().chain(aborts::suite());
+            let tests: Vec<_> = all.filter(|(name, _)| is_chosen(name)).collect();
+            let late: Vec<_> = slow_gateway::suite().iter().filter(|(name, _)| is_chosen(name)).collect();
+            for (name, options, tests) in
+                [("disrupted", EnvironmentOptions::full(), tests), ("slow-gateway", slow_gateway::options(), late)]
+            {
+                if !tests.is_empty() {
+                    suite::run(&folder.join(name), options, &tests).await?;
+                }
+            }
+            return Ok(());
         }
         let mut outcome = Ok(());
         for seed in self.seed {

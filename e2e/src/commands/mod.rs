@@ -7,6 +7,7 @@ mod kill;
 mod record;
 mod scenarios;
 mod smoke;
+mod storm;
 mod test;
 mod up;
 
@@ -29,6 +30,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Kills the controller in the middle of releases, and takes away what they need
     Kill(kill::Kill),
+    /// Releases of twenty Rollouts while everything around them is killed, paused and restarted
+    Storm(storm::Storm),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
     /// Hands a release over from Argo Rollouts to Tidegate, and back, while it goes on
@@ -68,6 +71,7 @@ impl Command {
             Self::Demo(command) => command.run(&folder).await,
             Self::Bench(command) => command.run(&folder).await,
             Self::Kill(command) => command.run(&folder).await,
+            Self::Storm(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
             Self::HandOver(command) => command.run(&folder).await,
             Self::Record(command) => command.run(&folder).await,

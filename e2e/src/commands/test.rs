@@ -17,6 +17,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::scenarios::{FLAGS, Tally, play};
+use crate::aborts;
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
 use crate::chart::{self, RELEASE};
@@ -24,6 +25,8 @@ use crate::cluster::{ADMIN, CONTROLLER, ClusterOptions};
 use crate::controller::Controller;
 use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
+use crate::slow_gateway;
+use crate::storm::{self, StormOptions};
 use crate::suite;
 use crate::tools::{Part, Tools};
 
@@ -31,6 +34,8 @@ use crate::tools::{Part, Tools};
 const RIGHTS_NAMESPACES: &str = "rights-";
 /// How long a controller that lacks a right may take to ask for it.
 const DENIED: Duration = Duration::from_secs(45);
+/// `make storm` has a longer one.
+const STORM: StormOptions = StormOptions { length: Duration::from_secs(120), seed: 1 };
 
 #[derive(Debug, clap::Args)]
 pub struct Test {
@@ -62,9 +67,14 @@ impl Test {
         tally.passed += scenarios.passed;
         tally.failed += scenarios.failed;
         tally.test("the_charts_rights_are_enough", nothing_denied(&audit.since(mark)?));
-        let disruptions: Vec<_> = disruption::suite().iter().collect();
+        let disruptions: Vec<_> = disruption::suite().iter().chain(aborts::suite()).collect();
         let disrupted = suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &disruptions).await;
         tally.test("releases_end_well_though_they_are_disrupted", disrupted);
+        let late: Vec<_> = slow_gateway::suite().iter().collect();
+        let late = suite::run(&folder.join("slow-gateway"), slow_gateway::options(), &late).await;
+        tally.test("releases_end_well_behind_a_slow_gateway", late);
+        let blown = storm::run(&folder.join("storm"), STORM).await;
+        tally.test("releases_end_well_in_a_storm", blown);
         println!("{tally}");
         ensure!(tally.failed == 0, "{} tests failed", tally.failed);
         Ok(())
