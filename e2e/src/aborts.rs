@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
@@ -17,6 +18,7 @@ use crate::cluster::CONTROLLER;
 use crate::controller::{self, Controller};
 use crate::disruption::{BAD, GOOD, PATIENCE, long_pauses, open, serve, start};
 use crate::environment::Environment;
+use crate::load::Load;
 use crate::refusing::Refusing;
 use crate::shop::{NAME, Shop, State, service};
 use crate::suite::Test;
@@ -72,7 +74,7 @@ async fn never_ready(environment: &mut Environment) -> Result<()> {
     shop.patch(json!({"spec": {"strategy": {"canary": {"abortScaleDownDelaySeconds": null}}}})).await?;
     let never = json!({"e2e.tidegate.dev/ready-after-ms": "never"});
     shop.patch(json!({"spec": {"template": {"metadata": {"annotations": never}}}})).await?;
-    shop.wait("the canary has a pod", PATIENCE, |state| state.pods.len() == 2).await?;
+    until("the canary has a pod", PATIENCE, async || Ok(shop.sizes().await? == [1, 3])).await?;
     shop.status(json!({"promoteFull": true})).await?;
     until("the canary has all of its pods", PATIENCE, async || Ok(shop.sizes().await? == [3, 3])).await?;
     sleep(Duration::from_secs(5)).await;
@@ -106,35 +108,41 @@ async fn half_refused(environment: &mut Environment) -> Result<()> {
     ];
     let arguments = arguments.map(str::to_owned).to_vec();
     let controller = Controller::start_program(controller::binary()?, &environment.folder, arguments)?;
-    for namespace in ["refused-0", "refused-1", "refused-2"] {
-        proxy.refuse(0.0);
-        let shop = open(environment, namespace).await?;
-        let load = serve(environment, &shop).await?;
-        shop.patch(long_pauses()).await?;
-        shop.release(BAD, 0.0).await?;
-        shop.wait("the release is under way", PATIENCE, |state| state.weights.1 == 20 && state.phase == "Paused")
-            .await?;
-        let before = proxy.refused();
-        proxy.refuse(0.5);
-        shop.abort().await?;
-        let aborted = Instant::now();
-        shop.wait("no weight is left on the canary", REFUSED, |state| state.weights == (100, 0)).await?;
-        let back = aborted.elapsed();
-        let gone =
-            |state: &State| state.phase == "Degraded" && state.pods.get(BAD).is_some_and(|pods| pods.wanted == 0);
-        shop.wait("the canary is gone", REFUSED + SLACK, gone).await?;
-        println!(
-            "     {} calls refused: the traffic is back {:.1} s and the canary gone {:.1} s after the abort",
-            proxy.refused() - before,
-            back.as_secs_f64(),
-            aborted.elapsed().as_secs_f64()
-        );
-        proxy.refuse(0.0);
+    let names = ["refused-0", "refused-1", "refused-2"];
+    let shops = try_join_all(names.map(|name| under_way(environment, name))).await?;
+    proxy.refuse(0.5);
+    let aborted = try_join_all(shops.iter().map(|(shop, _)| aborted(shop))).await;
+    println!("     {} calls were refused", proxy.refused());
+    proxy.refuse(0.0);
+    aborted?;
+    for (_, load) in shops {
         let records = load.stop().await?;
         let lost = records.iter().filter(|record| !record.is_ok()).count();
         ensure!(lost == 0, "{lost} of {} requests were lost", records.len());
     }
     controller.stop().await;
+    Ok(())
+}
+
+/// A release that pauses at 20%, under requests.
+async fn under_way(environment: &Environment, namespace: &str) -> Result<(Shop, Load)> {
+    let shop = open(environment, namespace).await?;
+    let load = serve(environment, &shop).await?;
+    shop.patch(long_pauses()).await?;
+    shop.release(BAD, 0.0).await?;
+    shop.wait("the release is under way", PATIENCE, |state| state.weights.1 == 20 && state.phase == "Paused").await?;
+    Ok((shop, load))
+}
+
+async fn aborted(shop: &Shop) -> Result<()> {
+    shop.abort().await?;
+    let began = Instant::now();
+    shop.wait("no weight is left on the canary", REFUSED, |state| state.weights == (100, 0)).await?;
+    let back = began.elapsed().as_secs_f64();
+    let gone = |state: &State| state.phase == "Degraded" && state.pods.get(BAD).is_some_and(|pods| pods.wanted == 0);
+    shop.wait("the canary is gone", REFUSED + SLACK, gone).await?;
+    let gone = began.elapsed().as_secs_f64();
+    println!("     the traffic is back {back:.1} s and the canary gone {gone:.1} s after the abort");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep};
 
@@ -68,6 +68,10 @@ struct Outcome {
     sent: usize,
     lost: Vec<Lost>,
     violations: Vec<Violation>,
+    /// What was not as wanted when there was no more time.
+    stuck: Vec<String>,
+    /// What the controller wrote when there was nothing more to do.
+    restless: Option<String>,
     /// From the end of the storm until all was as wanted.
     settled: Duration,
 }
@@ -104,7 +108,8 @@ async fn blow(environment: &mut Environment, recording: &Recording, options: Sto
     let mut controller = Controller::start(&environment.cluster, &environment.folder, CONTROLLER, &arguments)?;
     fleet::deploy(&environment.client).await?;
     let ends: BTreeMap<String, End> = fleet::names().into_iter().map(|name| (name, End::Healthy)).collect();
-    settle(recording, &ends).await.context("before the storm")?;
+    let unready = settle(recording, &ends).await;
+    ensure!(unready.is_empty(), "before the storm:\n{}", unready.join("\n"));
     let url = environment.gateway.as_ref().context("there is a gateway")?.url();
     let requests = Requests::start(&url, recording.started()).await?;
     let mark = environment.cluster.audit().mark();
@@ -121,9 +126,9 @@ async fn blow(environment: &mut Environment, recording: &Recording, options: Sto
     let over = Instant::now();
     let ends: Vec<Result<End>> = join_all(users.iter_mut().map(User::finish)).await;
     let ends = fleet::names().into_iter().zip(ends.into_iter().collect::<Result<Vec<_>>>()?).collect();
-    settle(recording, &ends).await?;
+    let stuck = settle(recording, &ends).await;
     let settled = over.elapsed();
-    quiet(environment, recording).await?;
+    let restless = if stuck.is_empty() { quiet(environment, recording).await? } else { None };
     ensure!(controller.is_running(), "the controller has ended by itself:\n{}", controller.log()?);
     controller.stop().await;
 
@@ -135,34 +140,29 @@ async fn blow(environment: &mut Environment, recording: &Recording, options: Sto
     for (deed, count) in users.into_iter().flat_map(|user| user.deeds) {
         *deeds.entry(deed).or_default() += count;
     }
-    Ok(Outcome { kills, outages, deeds, changes, writes, sent, lost, violations, settled })
+    Ok(Outcome { kills, outages, deeds, changes, writes, sent, lost, violations, stuck, restless, settled })
 }
 
-/// Waits until every Rollout is as it is to end.
-async fn settle(recording: &Recording, ends: &BTreeMap<String, End>) -> Result<()> {
+/// Waits until every Rollout is as it is to end. Says what is not, in time.
+async fn settle(recording: &Recording, ends: &BTreeMap<String, End>) -> Vec<String> {
     let deadline = Instant::now() + BOUND;
     loop {
         let changes = recording.changes();
         let states = states(&changes);
         let missing = ends.iter().filter_map(|(rollout, end)| {
             let what = judge::end::missing(rollout, states.get(rollout).unwrap_or(&State::default()), *end)?;
-            Some(format!("L1 {rollout}: {what}"))
+            Some(format!("L1 {rollout}: not within {BOUND:?}: {what}\n{}", story(&changes, rollout, Duration::MAX)))
         });
         let missing: Vec<String> = missing.collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let stuck = missing.iter().filter_map(|what| what.split([' ', ':']).nth(1));
-            let stories: Vec<_> = stuck.map(|rollout| story(&changes, rollout, Duration::MAX)).collect();
-            bail!("not within {BOUND:?}:\n{}\n{}", missing.join("\n"), stories.join("\n"));
+        if missing.is_empty() || Instant::now() > deadline {
+            return missing;
         }
         sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// Nothing is written any more.
-async fn quiet(environment: &Environment, recording: &Recording) -> Result<()> {
+/// What the controller writes though there is nothing more to do.
+async fn quiet(environment: &Environment, recording: &Recording) -> Result<Option<String>> {
     // What has just been reached is told by an event yet.
     sleep(Duration::from_secs(3)).await;
     let mark = environment.cluster.audit().mark();
@@ -171,8 +171,7 @@ async fn quiet(environment: &Environment, recording: &Recording) -> Result<()> {
     let writes = environment.cluster.audit().writes(CONTROLLER, mark)?;
     let changes = recording.changes().split_off(before);
     let changes: Vec<String> = changes.iter().map(Change::to_string).collect();
-    ensure!(writes.is_empty(), "L1: the controller still writes: {writes:?}\n{}", changes.join("\n"));
-    Ok(())
+    Ok((!writes.is_empty()).then(|| format!("L1: the controller still writes: {writes:?}\n{}", changes.join("\n"))))
 }
 
 fn states(changes: &[Change]) -> BTreeMap<String, State> {
@@ -219,7 +218,7 @@ impl Outcome {
         line("writes of the controller", format!("{} {:?}", self.writes.values().sum::<usize>(), self.writes));
         line("requests", format!("{} sent, {} lost", self.sent, self.lost.len()));
         line("violations", self.violations.len().to_string());
-        line("stuck at the end", "0".to_owned());
+        line("stuck at the end", self.stuck.len().to_string());
         line("settled after", format!("{:.1} s", self.settled.as_secs_f64()));
         text
     }
@@ -251,7 +250,8 @@ impl Outcome {
             )
         });
         // Many requests are lost for one reason.
-        let wrong: Vec<String> = broken.chain(lost.take(5)).collect();
+        let unfinished = self.stuck.iter().chain(&self.restless).cloned();
+        let wrong: Vec<String> = broken.chain(lost.take(5)).chain(unfinished).collect();
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     }

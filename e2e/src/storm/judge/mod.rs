@@ -67,9 +67,10 @@ pub fn judge(changes: &[Change], circumstances: Circumstances<'_>) -> Vec<Violat
 
 fn judge_one(rollout: &str, changes: &[&Change], circumstances: Circumstances<'_>) -> Vec<Violation> {
     let Some(kind) = Kind::of(rollout) else { return Vec::new() };
-    let mut checkers: [(Box<dyn Checker>, bool); 6] = [
+    let mut checkers: [(Box<dyn Checker>, bool); 7] = [
         (Box::new(capacity::Pods), false),
         (Box::new(capacity::Switch), false),
+        (Box::new(capacity::Endpoints::default()), false),
         (Box::new(scale_down::ScaleDown::default()), false),
         (Box::new(abort::Abort::default()), false),
         (Box::new(stable::Stable), false),

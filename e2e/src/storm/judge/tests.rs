@@ -6,6 +6,7 @@ use super::super::faults::Fault;
 use super::super::fleet::REPLICAS;
 use super::super::history::Resource;
 use super::super::users::End;
+use super::end::missing;
 use super::*;
 
 const DELAY: Duration = Duration::from_secs(3);
@@ -24,8 +25,10 @@ impl Story {
             story.size(hash, REPLICAS);
             (0..REPLICAS).for_each(|number| story.pod(hash, number, true));
         }
-        story.selects("stable", "blue");
-        story.selects("canary", "green");
+        for (service, hash) in [("stable", "blue"), ("canary", "green")] {
+            story.selects(service, hash);
+            story.endpoints(service, REPLICAS);
+        }
         story.weight(0);
         story.status(json!({"phase": "Healthy", "stableRS": "blue", "currentPodHash": "green"}));
         story
@@ -55,6 +58,14 @@ impl Story {
     fn selects(&mut self, service: &str, hash: &str) {
         let object = json!({"spec": {"selector": {"rollouts-pod-template-hash": hash}}});
         self.write(Resource::Service, format!("{}-{service}", self.rollout), object);
+    }
+
+    fn endpoints(&mut self, service: &str, ready: i64) {
+        let name = format!("{}-{service}", self.rollout);
+        let endpoints: Vec<Value> = (0..ready).map(|_| json!({"conditions": {"ready": true}})).collect();
+        let labels = json!({"labels": {"kubernetes.io/service-name": name}});
+        let object = json!({"metadata": labels, "endpoints": endpoints});
+        self.write(Resource::EndpointSlice, format!("{name}-x"), object);
     }
 
     fn weight(&mut self, canary: i64) {
@@ -109,6 +120,18 @@ fn a_weight_without_pods_is_seen() {
     assert_eq!(story.promises(&[]), [""; 0], "one pod carries 25%");
     story.weight(50);
     assert_eq!(story.promises(&[]), ["S1"]);
+}
+
+#[test]
+fn a_weight_without_endpoints_is_seen_once_it_lasts() {
+    for (seconds, expected) in [(1.0, &[][..]), (3.0, &["S1"])] {
+        let mut story = Story::begin("gateway-1");
+        story.endpoints("canary", 0);
+        story.weight(25);
+        story.later(seconds);
+        story.endpoints("canary", REPLICAS);
+        assert_eq!(story.promises(&[]), expected, "for {seconds} s");
+    }
 }
 
 #[test]
@@ -167,11 +190,6 @@ fn pods_that_are_missing_are_seen() {
 fn an_end_is_complete_or_says_what_is_missing() {
     let mut story = Story::begin("gateway-1");
     story.status(json!({"phase": "Degraded", "stableRS": "blue", "currentPodHash": "green", "abort": true}));
-    let slice = json!({
-        "metadata": {"labels": {"kubernetes.io/service-name": "gateway-1-stable"}},
-        "endpoints": vec![json!({"conditions": {"ready": true}}); 4],
-    });
-    story.write(Resource::EndpointSlice, "gateway-1-stable-x".to_owned(), slice);
     let state = |story: &Story| {
         let mut state = State::default();
         story.changes.iter().for_each(|change| state.apply(change));
