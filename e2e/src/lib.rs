@@ -45,5 +45,6 @@ pub mod shop;
 pub mod slow_gateway;
 pub mod storm;
 pub mod suite;
+pub mod tally;
 pub mod tools;
 pub mod wait;

@@ -10,6 +10,7 @@ use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::slow_gateway;
 use crate::suite;
+use crate::tally::Tally;
 
 #[derive(Debug, clap::Args)]
 pub struct Kill {
@@ -24,6 +25,7 @@ impl Kill {
     pub async fn run(self, folder: &Path) -> Result<()> {
         if self.seed.is_empty() {
             let is_chosen = |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
+            let mut tally = Tally::default();
             let all = disruption::suite().iter().chain(aborts::suite());
             let tests: Vec<_> = all.filter(|(name, _)| is_chosen(name)).collect();
             let late: Vec<_> = slow_gateway::suite().iter().filter(|(name, _)| is_chosen(name)).collect();
@@ -31,26 +33,19 @@ impl Kill {
                 [("disrupted", EnvironmentOptions::full(), tests), ("slow-gateway", slow_gateway::options(), late)]
             {
                 if !tests.is_empty() {
-                    suite::run(&folder.join(name), options, &tests).await?;
+                    tally.absorb(suite::run(&folder.join(name), options, &tests).await?);
                 }
             }
-            return Ok(());
+            return tally.end();
         }
-        let mut outcome = Ok(());
+        let mut tally = Tally::default();
         for seed in self.seed {
             // The shops of one run are in the way of the next.
             let folder = folder.join(seed.to_string());
             let mut environment = Environment::start(&folder, EnvironmentOptions::full()).await?;
-            let ended = disruption::killed(&mut environment, seed).await;
+            tally.test(&format!("seed {seed}"), disruption::killed(&mut environment, seed)).await;
             environment.stop().await;
-            match ended {
-                Ok(()) => println!("seed {seed} ... ok"),
-                Err(error) => {
-                    println!("seed {seed} ... FAILED\n{error:?}");
-                    outcome = Err(error);
-                }
-            }
         }
-        outcome
+        tally.end()
     }
 }

@@ -90,7 +90,7 @@ impl User {
     }
 
     async fn undo(&mut self) -> Result<()> {
-        // A version that was given up may never get ready; that is the user's mistake to make.
+        // One that was slow to get ready, or never did, is another revision now.
         self.current = self.current.saturating_sub(1).max(1);
         self.template("undo", "200").await
     }

@@ -327,31 +327,6 @@ impl Sim {
         }
     }
 
-    /// Traffic finds pods: every weight leads to a Service whose ReplicaSet has available pods, unless pods of that
-    /// version never become available or none are wanted.
-    pub fn check_service(&self) {
-        let spec = &self.world.rollout.spec;
-        if self.world.services.is_empty() || spec.replicas == Some(0) || spec.paused {
-            return;
-        }
-        let weight = self.weight();
-        for (name, weight) in [("stable", 100 - weight), ("canary", weight)] {
-            let selector = &self.world.services[name].object.selector;
-            let selected =
-                self.world.replica_sets.iter().find(|set| {
-                    selector.get(crate::api::names::POD_TEMPLATE_HASH).is_some_and(|hash| hash == set.hash())
-                });
-            let Some(selected) = selected.filter(|_| weight > 0) else { continue };
-            let fragile = self.broken == Some(&*image_of(selected)) || selected.status.available < selected.replicas;
-            assert!(
-                fragile || selected.replicas > 0,
-                "weight {weight} leads to no pods of {}\n{}",
-                selected.name,
-                self.trace
-            );
-        }
-    }
-
     /// Decides and executes once.
     pub fn once(&mut self) {
         self.observe();
@@ -532,7 +507,7 @@ impl Sim {
                 value["metadata"]["resourceVersion"] = version.into();
                 route.since = now;
             }
-            // No test of this file restarts pods.
+            // No test here restarts pods.
             Action::Evict { .. } => {}
             Action::Delete { object, .. } => {
                 let name = &object.object.name;
