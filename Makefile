@@ -1,7 +1,7 @@
 # The few commands of the house. `make` alone lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test bench bench-judge lint crds
+.PHONY: help demo demo-cluster test storm bench bench-judge lint crds
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -21,6 +21,11 @@ test: ## Everything that can run here
 	$(CARGO) test --workspace
 	@if command -v go >/dev/null; then $(CARGO) build --workspace && target/debug/tidegate-e2e test; \
 	else echo "NOT RUN: the scenarios on a real control plane need Go, which is not installed"; fi
+
+storm: ## Ten minutes of releases on the real control plane while everything around them is killed and restarted
+	@e2e/tools/install
+	@$(CARGO) build --quiet --workspace
+	@target/debug/tidegate-e2e storm
 
 bench: ## Memory, CPU, API writes and latencies on the real control plane
 	@e2e/tools/install
