@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::clients;
 use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::suite;
@@ -22,7 +23,8 @@ impl Kill {
     pub async fn run(self, folder: &Path) -> Result<()> {
         if self.seed.is_empty() {
             let is_chosen = |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
-            let tests: Vec<_> = disruption::suite().iter().filter(|(name, _)| is_chosen(name)).collect();
+            let tests: Vec<_> =
+                disruption::suite().iter().chain(clients::suite()).filter(|(name, _)| is_chosen(name)).collect();
             return suite::run(folder, EnvironmentOptions::full(), &tests).await?.end();
         }
         let mut tally = Tally::default();

@@ -20,6 +20,7 @@ use super::scenarios::{FLAGS, play};
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
 use crate::chart::{self, RELEASE};
+use crate::clients;
 use crate::cluster::{ADMIN, CONTROLLER, ClusterOptions};
 use crate::controller::Controller;
 use crate::disruption;
@@ -64,8 +65,8 @@ impl Test {
         let mark = audit.mark();
         play(environment, folder, &[], self.at_once, tally).await?;
         tally.test("the_charts_rights_are_enough", async { nothing_denied(&audit.since(mark)?) }).await;
-        let disruptions: Vec<_> = disruption::suite().iter().collect();
-        tally.absorb(suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &disruptions).await?);
+        let tests: Vec<_> = disruption::suite().iter().chain(clients::suite()).collect();
+        tally.absorb(suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &tests).await?);
         Ok(())
     }
 }

@@ -297,6 +297,7 @@ impl Run<'_> {
             }
             Action::Prometheus(to) => world.switch_prometheus(*to).await,
             Action::Controller(to) => world.switch_controller(*to).await,
+            Action::Writes { kind, to } => world.switch_writes(kind, *to).await,
             Action::Exchange => world.exchange_controller().await,
             Action::Save(file) => {
                 let file = super::folder().join("manifests").join(file);

@@ -204,7 +204,7 @@ pub fn render(title: &str, mut state: State, changes: &[Change], sections: &[Sec
             }
             let _ = writeln!(text, "    {}", line.print());
         }
-        if let Some(state) = &section.state {
+        if let Some(state) = section.state.as_ref().filter(|state| !state.is_empty()) {
             let _ = writeln!(text, "  = {state}");
         }
     }

@@ -196,7 +196,7 @@ fn decide(state: &State, proposal: &Proposal) -> (Admitted, Vec<Write>) {
         stable_service: STABLE,
         canary_service: CANARY,
         services: &world.services,
-        experiment_services: &BTreeSet::new(),
+        experiment_services: &BTreeMap::new(),
         routes: &world.routes,
     };
     for (router, split) in routers.iter().zip(&admitted.splits) {

@@ -293,8 +293,12 @@ impl Sim {
     pub fn settle(&mut self) {
         for _ in 0..MOST_PLANS {
             self.observe();
-            let plan = decide(&self.world);
-            assert_eq!(format!("{plan:?}"), format!("{:?}", decide(&self.world)), "the same World, the same plan");
+            let plan = self.told(decide(&self.world));
+            assert_eq!(
+                format!("{plan:?}"),
+                format!("{:?}", self.told(decide(&self.world))),
+                "the same World, the same plan"
+            );
             self.wake = plan.wake.filter(|wake| *wake > self.world.now);
             let changed = Some(&plan.status) != self.world.rollout.status.as_ref();
             let due = plan.wake.is_some_and(|wake| wake <= self.world.now);
@@ -330,9 +334,20 @@ impl Sim {
     /// Decides and executes once.
     pub fn once(&mut self) {
         self.observe();
-        let plan = decide(&self.world);
+        let plan = self.told(decide(&self.world));
         self.print(&plan);
         self.execute(plan);
+    }
+
+    /// The plan with the events that are told of it.
+    fn told(&self, mut plan: Plan<RolloutStatus>) -> Plan<RolloutStatus> {
+        plan.events.retain(|event| {
+            let of = event.of.as_ref();
+            self.succeeds(|failure| {
+                of.is_some_and(|(object, kind)| failure.object == *object && failure.action == *kind)
+            })
+        });
+        plan
     }
 
     fn print(&mut self, plan: &Plan<RolloutStatus>) {
@@ -424,16 +439,19 @@ impl Sim {
         }
     }
 
+    /// Whether an action succeeds that has failed or not.
+    fn succeeds(&self, action: impl Fn(&Failure) -> bool) -> bool {
+        self.heals || !self.world.failures.iter().any(action)
+    }
+
     fn execute(&mut self, plan: Plan<RolloutStatus>) {
-        let failed: Vec<Failure> = self.world.failures.clone();
         let dies = self.flip(4);
         for action in &plan.actions {
             if dies && self.flip(2) {
                 continue;
             }
             self.writes[0] += 1;
-            let fails = failed.iter().any(|known| known.object == *action.object() && known.action == action.kind());
-            if !fails || self.heals {
+            if self.succeeds(|failure| action.is(&failure.object, failure.action)) {
                 self.carry_out(action);
             }
         }

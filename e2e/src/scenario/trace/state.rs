@@ -81,8 +81,17 @@ impl State {
 
     /// An Experiment by its name in traces.
     pub fn experiment(&self, name: &str) -> Option<&Value> {
-        let mut experiments = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Experiment);
-        experiments.find(|((_, real), _)| self.plain(real) == name).map(|(_, experiment)| experiment)
+        self.called(Kind::Experiment, name)
+    }
+
+    /// An AnalysisRun by its name in traces.
+    pub fn run(&self, name: &str) -> Option<&Value> {
+        self.called(Kind::AnalysisRun, name)
+    }
+
+    fn called(&self, kind: Kind, name: &str) -> Option<&Value> {
+        let mut objects = self.objects.iter().filter(|((of, _), _)| *of == kind);
+        objects.find(|((_, real), _)| self.plain(real) == name).map(|(_, object)| object)
     }
 
     /// The newest ReplicaSet of an Experiment's template.
