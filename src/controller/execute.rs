@@ -79,7 +79,9 @@ pub async fn status<S: Serialize>(shell: &Shell, subject: &mut Subject, old: &S,
     let subresource = if shell.lacks_status(reference.resource) { "" } else { "status" };
     let mut written = shell.api.patch(reference, subresource, PatchKind::Merge, &patch).await;
     let no_such_path = matches!(written, Err(CallError::NotFound(_) | CallError::Refused { code: 405, .. }));
-    if no_such_path && !subresource.is_empty() {
+    // A 404 may pass: the object has just gone, or a proxy has lost its way. What is written without the subresource where
+    // there is one is silently ignored.
+    if no_such_path && !subresource.is_empty() && shell.api.serves_status(reference.resource).await == Ok(false) {
         written = shell.api.patch(reference, "", PatchKind::Merge, &patch).await;
         if written.is_ok() {
             shell.remember_no_status(reference.resource);
