@@ -99,7 +99,9 @@ impl Life<'_> {
         if !self.reached(ends, if calm { END } else { LAST_RELEASE }).await {
             return self.late(&format!("{ends:?}"));
         }
-        sleep(TAIL).await;
+        // What a call that is never answered holds up comes when it has been given up.
+        let trouble = self.world.log.ask(|view| view.trouble).saturating_sub(self.world.log.now());
+        sleep(Duration::from_millis(trouble) + TAIL).await;
         self.world.log.note(Seen::Settled);
         sleep(REST).await;
         self.world.log.look();

@@ -2,7 +2,8 @@
 //! falls.
 //!
 //! The step counts by the status in the API when the objects change. A status is written after the objects of its decision,
-//! so the step that follows the present one counts as well, when the present one is no pause that still lasts.
+//! so the step that follows the present one counts as well, when the present one is no pause that still lasts; and for the
+//! newest revision, of which no status tells yet, its first weight.
 //!
 //! Excused: users' own changes, and 45 s after somebody else's edit of routes, Services, steps or strategy; a version that
 //! has been stable before, when a `rollbackWindow` is set, since that skips the steps; for a second after an abort, what a
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::checkers::{Checker, Violation, violated};
-use crate::observe::{HTTP_ROUTES, INGRESSES, ROLLOUTS, SERVICES, Seen, View};
+use crate::observe::{HTTP_ROUTES, INGRESSES, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
 
 /// What was sent before an abort may arrive for so long after it.
 const ON_ITS_WAY: u64 = 1_000;
@@ -79,23 +80,37 @@ impl Weight {
         if canary.is_null() || status["promoteFull"] == true || window {
             return 1.0;
         }
-        if status["currentPodHash"] != *hash {
-            return 0.0;
-        }
         let none = Vec::new();
         let steps = canary["steps"].as_array().unwrap_or(&none);
-        let index = status["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
-        let lasts = !status["pauseConditions"].is_null() && steps.get(index).is_some_and(|step| pauses_for_ever(step));
-        // The status of the decision that sets a weight comes after it, and may skip what is over.
-        let next =
-            steps.iter().skip(index + 1).position(|step| !step["setWeight"].is_null()).map(|next| index + 1 + next);
-        let reached = if lasts { index } else { next.unwrap_or(steps.len()) };
+        let sets_weight = |step: &Value| !step["setWeight"].is_null();
+        let reached = if status["currentPodHash"] == *hash {
+            let index = status["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
+            let paused = !status["pauseConditions"].is_null();
+            let lasts = paused && steps.get(index).is_some_and(pauses_for_ever);
+            // The status of the decision that sets a weight comes after it, and may skip what is over.
+            let next = steps.iter().skip(index + 1).position(sets_weight).map(|next| index + 1 + next);
+            if lasts { index } else { next.unwrap_or(steps.len()) }
+        } else if newest(view) == Some(hash) {
+            // No status tells of it yet: it is at its first step.
+            steps.iter().position(sets_weight).unwrap_or(steps.len())
+        } else {
+            return 0.0;
+        };
         if reached >= steps.len() {
             return 1.0;
         }
         let weights = steps.iter().take(reached + 1).filter_map(|step| step["setWeight"].as_f64());
         weights.last().unwrap_or(0.0) / 100.0
     }
+}
+
+/// The hash of the newest revision.
+fn newest(view: &View) -> Option<&str> {
+    let revision = |name: &str| {
+        let annotations = &view.object(REPLICA_SETS, name)?["metadata"]["annotations"];
+        annotations["rollout.argoproj.io/revision"].as_str()?.parse::<u64>().ok()
+    };
+    view.own_sets().max_by_key(|set| revision(set.name)).map(|set| set.hash)
 }
 
 fn pauses_for_ever(step: &Value) -> bool {
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn it_fires_when_a_superseded_version_gets_more() {
         let mut history = History::<Weight>::released();
-        history.rollout(json!({"status": {"currentPodHash": "c"}})).route(75, 25);
+        history.set("c", 0, 0).rollout(json!({"status": {"currentPodHash": "c"}})).route(75, 25);
         assert_eq!(history.promises(), ["S3"]);
     }
 }
