@@ -85,6 +85,8 @@ pub struct View {
     /// Until when the API server answers badly, watches are late or the controller is down; in particular all writes may be
     /// so much later.
     pub trouble: u64,
+    /// Until when two controllers lead.
+    pub two_leaders: u64,
     /// Until when routers do not do what they say.
     pub router: u64,
     /// Every size that was wanted, and since when.
@@ -137,6 +139,9 @@ impl View {
 
     fn strike(&mut self, fault: &Fault) {
         let over = self.now + fault.lasts().0;
+        if let What::Pause(_) = fault.what {
+            self.two_leaders = self.two_leaders.max(over + 5_000);
+        }
         match &fault.what {
             What::Evict(_) | What::Quota(_) | What::Unready(..) | What::Node(_) => {
                 self.pods_disturbed = self.pods_disturbed.max(over + AFTERMATH);

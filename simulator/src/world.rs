@@ -13,7 +13,7 @@ use tidegate::providers::{JobTarget, Providers};
 use tidegate::sandbox::cluster::Cluster;
 use tidegate::sandbox::traffic::{self, Conduct, Load, Target};
 use tidegate::sandbox::workloads::Behaviour;
-use tidegate::sandbox::{ApiServer, DeleteOptions, Faults, Patch, Scoped};
+use tidegate::sandbox::{ApiServer, Change, DeleteOptions, Faults, Patch, Scoped};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::base::Base;
 use crate::faults::{Command, Injector};
 use crate::metrics::Provider;
-use crate::observe::{HASH, HOST, HTTP_ROUTES, Log, NAMESPACE, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
+use crate::observe::{HASH, HOST, HTTP_ROUTES, INGRESSES, Log, NAMESPACE, REPLICA_SETS, ROLLOUTS, SERVICES, SLICES, Seen, View};
 use crate::script::{Edit, Fault, Metrics, Millis, Router, Script, User, Version, What, When};
 
 /// When every life begins: any instant will do, if only it is the same.
@@ -227,11 +227,11 @@ impl World {
                     continue;
                 }
                 Ok(Some(change)) => {
-                    while changes.try_next().is_some() {}
+                    let mut leads = leads_users(&change);
+                    while let Some(change) = changes.try_next() {
+                        leads |= leads_users(&change);
+                    }
                     self.log.look();
-                    let leads = matches!(&*change.resource, SERVICES | HTTP_ROUTES)
-                        || change.resource.starts_with("ingresses")
-                        || change.resource.starts_with("endpointslices");
                     if leads {
                         let log = self.log.clone();
                         tokio::spawn(async move {
@@ -449,6 +449,11 @@ impl World {
     pub fn set_metrics(&self, mood: Option<Metrics>) {
         self.provider.set(mood);
     }
+}
+
+/// Whether gateways follow what has changed.
+fn leads_users(change: &Change) -> bool {
+    matches!(&*change.resource, SERVICES | HTTP_ROUTES | INGRESSES | SLICES)
 }
 
 /// No faults.

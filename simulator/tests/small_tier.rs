@@ -10,25 +10,18 @@ use tidegate_simulator::script::Script;
 
 /// Of the exhaustive tiers every so many-th script.
 const EVERY: usize = 199;
-const RANDOM_LIVES: u64 = 12;
 
 #[test]
-fn no_single_fault_breaks_a_promise() {
+fn no_crash_and_no_second_leader_breaks_a_promise() {
     let mut scripts = Vec::new();
     for (number, base) in ALL.iter().enumerate() {
-        for tier in [Tier::Crashes, Tier::Answers, Tier::Watches, Tier::Stale, Tier::Leaders] {
+        for tier in [Tier::Crashes, Tier::Leaders] {
             // Which ones differs from base to base.
             let of_tier = exhaustive::scripts(base, tier).unwrap().into_iter();
             scripts.extend(of_tier.skip(number * 7).step_by(EVERY));
         }
     }
     assert_flawless(&parallel::run(scripts.into_iter(), Settings::default()));
-}
-
-#[test]
-fn no_random_life_breaks_a_promise() {
-    let seeds: Vec<u64> = (1..=RANDOM_LIVES).collect();
-    assert_flawless(&parallel::run(seeds.into_iter().map(random::script), Settings::default()));
 }
 
 #[test]

@@ -183,22 +183,6 @@ impl Api {
             .map(drop)
     }
 
-    /// Whether the API server serves a status subresource of a kind, by its discovery.
-    pub async fn serves_status(&self, resource: Resource) -> Result<bool, CallError> {
-        #[derive(Deserialize)]
-        struct Served {
-            resources: Vec<Name>,
-        }
-        #[derive(Deserialize)]
-        struct Name {
-            name: String,
-        }
-        let object = ObjectRef::new(resource, "", "");
-        let answer = self.call(&object, "Get", Method::GET, root(resource), None, Bytes::new()).await?;
-        let subresource = format!("{}/status", resource.plural);
-        Ok(parse::<Served>(&answer)?.resources.iter().any(|served| served.name == subresource))
-    }
-
     /// Reads one page of a list.
     pub async fn list<T: DeserializeOwned>(
         &self,
@@ -289,14 +273,10 @@ impl Api {
     }
 }
 
-/// The path of a version of a group.
-fn root(Resource { group, version, .. }: Resource) -> String {
-    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
-}
-
 /// The path of all objects of a kind, in a namespace unless that is empty.
 fn collection(resource: Resource, namespace: &str) -> String {
-    let (root, plural) = (root(resource), resource.plural);
+    let Resource { group, version, plural, .. } = resource;
+    let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     if namespace.is_empty() { format!("{root}/{plural}") } else { format!("{root}/namespaces/{namespace}/{plural}") }
 }
 

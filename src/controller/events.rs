@@ -137,7 +137,7 @@ async fn write(api: &Api, memory: &mut Memory, emitted: &Emitted) -> Result<(), 
 fn key(emitted: &Emitted) -> u64 {
     // This hasher has fixed keys: the same in every run.
     let mut hasher = DefaultHasher::new();
-    let Event { warning, reason, message } = &emitted.event;
+    let Event { warning, reason, message, of: _ } = &emitted.event;
     (&emitted.object, &emitted.uid, warning, reason, message).hash(&mut hasher);
     hasher.finish()
 }

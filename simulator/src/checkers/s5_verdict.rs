@@ -35,10 +35,10 @@ impl Checker for Verdict {
             Seen::Change { change, .. } if change.op != Op::Deleted && &*change.resource == ANALYSIS_RUNS => {
                 self.run(&change.object, view, found);
             }
-            Seen::Change { change, .. } if change.op != Op::Deleted && &*change.resource == EXPERIMENTS => {
-                if change.object["status"]["phase"] == "Successful" {
-                    self.pass(&change.object);
-                }
+            Seen::Change { change, .. }
+                if &*change.resource == EXPERIMENTS && change.object["status"]["phase"] == "Successful" =>
+            {
+                self.pass(&change.object);
             }
             Seen::Change { change, by_user } if &*change.resource == ROLLOUTS => {
                 let Some(previous) = change.previous.as_deref() else { return };
@@ -65,6 +65,10 @@ impl Verdict {
         }
         match run["status"]["phase"].as_str() {
             Some("Successful") => self.pass(run),
+            // Another attempt has a verdict of its own.
+            Some("Pending" | "Running") if meta["labels"]["rollout-type"] == "Background" => {
+                self.condemned.remove(&text(&meta["labels"][HASH]));
+            }
             Some("Failed" | "Error") if meta["labels"]["rollout-type"] == "Background" => {
                 self.condemned.insert(text(&meta["labels"][HASH]));
             }
