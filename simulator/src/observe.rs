@@ -295,12 +295,13 @@ impl View {
             let Some(share) = shares.get(service).filter(|share| **share > 0.0) else { continue };
             let behind: Vec<Set<'_>> = self
                 .sets()
-                .filter(|other| other.wanted > 0 || other.available > 0)
+                .filter(|other| other.name == set || other.available > 0)
                 .filter(|other| self.services_of(other.name).any(|of| of == service))
                 .collect();
-            let pods = |set: &Set<'_>| set.available.max(1) as f64;
-            let total: f64 = behind.iter().map(pods).sum();
-            sum += behind.iter().find(|it| it.name == set).map_or(0.0, |it| share * pods(it) / total);
+            let total: i64 = behind.iter().map(|it| it.available).sum();
+            // Where there are no pods at all, whoever has none gets all of it.
+            let part = |own: &Set<'_>| if total > 0 { own.available as f64 / total as f64 } else { 1.0 };
+            sum += behind.iter().find(|it| it.name == set).map_or(0.0, |own| share * part(own));
         }
         sum
     }

@@ -23,8 +23,9 @@ impl<C: Checker + Default> History<C> {
         let steps = json!([{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]);
         history.rollout(json!({
             "spec": {"replicas": 4, "strategy": {"canary": {"trafficRouting": {}, "steps": steps}}},
-            "status": {"stableRS": "a", "currentPodHash": "b", "currentStepIndex": 0, "phase": "Progressing"},
+            "status": {"stableRS": "a", "currentPodHash": "b", "currentStepIndex": 0, "phase": "Healthy"},
         }));
+        history.rollout(json!({"status": {"phase": "Progressing"}}));
         history.service("web-stable", "a").service("web-canary", "b").set("a", 4, 4).set("b", 0, 0).route(100, 0);
         history
     }
@@ -100,6 +101,9 @@ impl<C: Checker + Default> History<C> {
 fn merge(object: &mut Value, patch: Value) {
     match patch {
         Value::Object(fields) => {
+            if !object.is_object() {
+                *object = json!({});
+            }
             for (key, value) in fields {
                 merge(&mut object[&key], value);
             }

@@ -99,8 +99,8 @@ impl Weight {
         if reached >= steps.len() {
             return 1.0;
         }
-        let weights = steps.iter().take(reached + 1).filter_map(|step| step["setWeight"].as_f64());
-        weights.last().unwrap_or(0.0) / 100.0
+        let mut weights = steps.iter().take(reached + 1).filter_map(|step| step["setWeight"].as_f64());
+        weights.next_back().unwrap_or(0.0) / 100.0
     }
 }
 
