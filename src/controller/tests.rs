@@ -467,6 +467,25 @@ async fn what_exists_already_is_ours_or_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_404_that_passes_does_not_keep_later_statuses_from_being_written() {
+    let cluster = Cluster::new();
+    let gone = cluster.server.manager("test").get(ROLLOUTS, "default", "nobody").unwrap_err();
+    let once = Mutex::new(Some(gone));
+    *cluster.calls.before.lock().unwrap() = Some(Box::new(move |call| {
+        let status = call.verb == "patch" && call.subresource == "status";
+        once.lock().unwrap().take_if(|_| status).map_or(Fault::None, Fault::Refuse)
+    }));
+    let running = cluster.run(one_replica_set);
+    cluster.create(ROLLOUTS, canary("web"));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.status("web")["message"], "2 available, abort: false");
+    let before = cluster.writes().len();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.writes().len(), before, "and nothing is written again and again");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_whose_answer_is_lost_is_not_made_again() {
     for verb in ["create", "patch"] {
         let cluster = Cluster::new();

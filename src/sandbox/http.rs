@@ -39,19 +39,21 @@ pub(super) async fn answer(shared: Arc<Shared>, parts: Parts, body: Bytes) -> st
         }
     };
     let params = Params::parse(parts.uri.query().unwrap_or_default());
-    let call = Arc::new(call(&parts, &path, &params));
+    let call = Arc::new(call(&parts, &path, &params, &body));
     if let Some(refusal) = suffer(shared.faults().before(&call)).await? {
         return Ok(refused(&refusal));
     }
     let request = Request { shared: &shared, parts: &parts, params: &params, call: &call, body };
     let answer = request.carry_out(&path).unwrap_or_else(|refusal| refused(&refusal));
-    Ok(match suffer(shared.faults().after(&call)).await? {
+    let faults = shared.faults();
+    faults.answered(&call, answer.status().as_u16());
+    Ok(match suffer(faults.after(&call)).await? {
         Some(refusal) => refused(&refusal),
         None => answer,
     })
 }
 
-fn call(parts: &Parts, path: &ResourcePath, params: &Params) -> Call {
+fn call(parts: &Parts, path: &ResourcePath, params: &Params, body: &Bytes) -> Call {
     let one = !path.name.is_empty();
     let watches = params.flag("watch");
     let verb = match parts.method {
@@ -74,6 +76,7 @@ fn call(parts: &Parts, path: &ResourcePath, params: &Params) -> Call {
         namespace: path.namespace.clone(),
         name: path.name.clone(),
         user_agent: user_agent.unwrap_or_default().to_owned(),
+        body: body.clone(),
     }
 }
 
