@@ -16,6 +16,7 @@ use tidegate::clock::Clock;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use super::fidelity::Fidelity;
 use super::scenarios::{FLAGS, Tally, play};
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
@@ -52,6 +53,7 @@ impl Test {
             crds(&environment, &["apply", "--server-side", "--force-conflicts"]).await,
         );
         tally.test("crds_are_explained", explained(&environment).await);
+        tally.test("the_sandbox_answers_as_the_api_server", sandbox(folder).await);
         chart::install(&environment.tools, &environment.client).await?;
         rights(&environment, folder, &mut tally).await?;
         chart::install(&environment.tools, &environment.client).await?;
@@ -79,6 +81,11 @@ impl Tally {
             Err(error) => println!("test {name} ... FAILED\n{error:#}"),
         }
     }
+}
+
+/// On a control plane of its own: nothing but the requests may touch the objects.
+async fn sandbox(folder: &Path) -> Result<()> {
+    Fidelity::bounded().run(&folder.join("fidelity")).await
 }
 
 async fn crds(environment: &Environment, verb: &[&str]) -> Result<()> {
