@@ -1,7 +1,7 @@
 # The few commands of the house. `make` alone lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test bench lint crds
+.PHONY: help demo demo-cluster test bench bench-judge lint crds
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -26,6 +26,9 @@ bench: ## Memory, CPU, API writes and latencies on the real control plane
 	@e2e/tools/install
 	@$(CARGO) build --quiet --release --workspace
 	@target/release/tidegate-e2e bench
+
+bench-judge: ## The judge against simulated releases: false alarms, and how soon bad ones are found
+	@$(CARGO) run --quiet --release --example judge_table -- --plots docs/judging
 
 lint: ## Formatting, clippy with warnings denied, licences and sources
 	$(CARGO) fmt --all --check

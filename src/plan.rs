@@ -6,6 +6,8 @@
 //!   subset of a plan is safe: whatever fails or is cut off by a crash, the next decision carries on from what is there.
 //! - The executor runs all actions in order, also after one has failed. The status is written last, and only when the
 //!   decision knew of every failure (see [`Failure`]): otherwise the shell decides again, with the failures in the World.
+//! - An event is told once, when what it tells of has happened: when its action was carried out ([`Event::of`]), or when the
+//!   status was written.
 //! - A plan prints itself as text, and that text is what tests compare.
 
 use std::collections::BTreeMap;
@@ -70,6 +72,8 @@ pub struct Event {
     pub warning: bool,
     pub reason: String,
     pub message: String,
+    /// The action that it tells of. None for what happens when the status is written.
+    pub of: Option<(ObjectRef, FailedAction)>,
 }
 
 /// An action of the previous plan that the API server refused or did not answer.
@@ -95,11 +99,17 @@ pub enum FailedAction {
 
 impl Event {
     pub fn normal(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { warning: false, reason: reason.into(), message: message.into() }
+        Self { warning: false, reason: reason.into(), message: message.into(), of: None }
     }
 
     pub fn warning(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { warning: true, reason: reason.into(), message: message.into() }
+        Self { warning: true, reason: reason.into(), message: message.into(), of: None }
+    }
+
+    /// The event of an action.
+    #[must_use]
+    pub fn of(self, action: &Action) -> Self {
+        Self { of: Some((action.object().clone(), action.kind())), ..self }
     }
 }
 
@@ -114,6 +124,11 @@ impl Action {
                 &object.object
             }
         }
+    }
+
+    /// Whether it is the action that an event or a failure names.
+    pub fn is(&self, object: &ObjectRef, kind: FailedAction) -> bool {
+        self.object() == object && self.kind() == kind
     }
 
     /// The kind of write.

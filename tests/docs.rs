@@ -213,29 +213,6 @@ fn pictures_are_as_they_are_drawn() {
     assert!(count > 0, "there is no picture in the manual");
 }
 
-#[test]
-fn all_metrics_are_listed_and_no_others() {
-    let source = read("src/controller/telemetry.rs");
-    let source = source.split("#[cfg(test)]").next().unwrap();
-    let literal = Regex::new(r#""((?:rollout|analysis|experiment|controller|argo|build|tidegate)_[a-z_]+)""#).unwrap();
-    let mut made: BTreeSet<String> = literal.captures_iter(source).map(|found| found[1].to_owned()).collect();
-    // What is put together from parts; the last is the part, and no metric.
-    for pattern in ["rollout_info_replicas_{what}", "{kind}_reconcile\"", "{kind}_reconcile_error"] {
-        assert!(source.contains(pattern), "telemetry.rs has changed: {pattern}");
-    }
-    made.extend(["available", "unavailable", "desired", "updated"].map(|what| format!("rollout_info_replicas_{what}")));
-    for kind in ["rollout", "analysis_run", "experiment"] {
-        made.extend([format!("{kind}_reconcile"), format!("{kind}_reconcile_error")]);
-    }
-    made.remove("analysis_run");
-    made.remove("experiment");
-    let row = Regex::new(r"(?m)^\| `([a-z_]+)` \|").unwrap();
-    let page = read("docs/reference-metrics.md");
-    let listed = row.captures_iter(&page).map(|found| found[1].to_owned());
-    let listed: BTreeSet<String> = listed.filter(|name| !name.starts_with("process_")).collect();
-    assert_eq!(listed, made);
-}
-
 /// Helm renders the chart with the very arguments that the page on installing gives.
 #[test]
 fn the_chart_renders_as_installed() {

@@ -14,6 +14,7 @@
 //! load        a steady load of requests, and what became of each
 //! shop        an application whose releases the demo and the disruptions watch
 //! disruption  releases in which the controller is killed, or what they need is taken away
+//! clients     releases that are driven and waited for with kubectl
 //! ```
 //!
 //! What it runs is installed by `e2e/tools/install`; see [`tools`].
@@ -21,6 +22,7 @@
 pub mod apply;
 pub mod audit;
 pub mod chart;
+pub mod clients;
 pub mod cluster;
 pub mod commands;
 pub mod controller;
@@ -40,5 +42,6 @@ pub mod prometheus;
 pub mod scenario;
 pub mod shop;
 pub mod suite;
+pub mod tally;
 pub mod tools;
 pub mod wait;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use tokio::time::Instant;
+use anyhow::{Context, Result};
 
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::namespace;
+use crate::tally::Tally;
 use crate::tools::Tools;
 
 const REQUIRED: &str = "TIDEGATE_E2E";
@@ -46,7 +46,8 @@ pub fn main(options: EnvironmentOptions, tests: &[Test]) -> ExitCode {
             .enable_all()
             .build()
             .context("starting tokio")?
-            .block_on(run(&folder, options, &tests))
+            .block_on(run(&folder, options, &tests))?
+            .end()
     };
     match namespace::run_inside(inside) {
         Ok(code) => code,
@@ -60,25 +61,13 @@ pub fn main(options: EnvironmentOptions, tests: &[Test]) -> ExitCode {
 /// Runs tests on one environment, inside the namespaces.
 ///
 /// # Errors
-/// The environment does not start, or a test failed.
-pub async fn run(folder: &Path, options: EnvironmentOptions, tests: &[&Test]) -> Result<()> {
+/// The environment does not start.
+pub async fn run(folder: &Path, options: EnvironmentOptions, tests: &[&Test]) -> Result<Tally> {
     let mut environment = Environment::start(folder, options).await?;
-    let mut failed = 0;
+    let mut tally = Tally::default();
     for (name, test) in tests {
-        let started = Instant::now();
-        let outcome = test(&mut environment).await;
-        let seconds = started.elapsed().as_secs_f64();
-        match outcome {
-            Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
-            Err(error) => {
-                println!("test {name} ... FAILED ({seconds:.1} s)\n{error:?}");
-                failed += 1;
-            }
-        }
+        tally.test(name, test(&mut environment)).await;
     }
     environment.stop().await;
-    if failed > 0 {
-        bail!("{failed} of {} tests failed", tests.len());
-    }
-    Ok(())
+    Ok(tally)
 }

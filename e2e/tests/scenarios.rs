@@ -4,12 +4,13 @@
 //! environment the traces are written anew: the difference in review is the change of behaviour.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tidegate_e2e::scenario::{self, Scenario, sandbox};
+use tidegate_e2e::tally::Tally;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,21 +28,22 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let started = Instant::now();
-    let failed = run_all(&scenarios);
-    println!(
-        "{} scenarios on the sandbox: {} passed, {failed} failed ({:.1} s)",
-        scenarios.len(),
-        scenarios.len() - failed,
-        started.elapsed().as_secs_f64()
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let ended = run_all(&scenarios).end();
+    println!("{} scenarios on the sandbox ({:.1} s)", scenarios.len(), started.elapsed().as_secs_f64());
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-/// Runs the scenarios on all processors, and answers how many failed.
-fn run_all(scenarios: &[Scenario]) -> usize {
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    // Keeps the lines of two scenarios apart.
-    let output = Mutex::new(());
+/// Runs the scenarios on all processors.
+fn run_all(scenarios: &[Scenario]) -> Tally {
+    let next = AtomicUsize::new(0);
+    // It also keeps the lines of two scenarios apart.
+    let tally = Mutex::new(Tally::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -49,20 +51,13 @@ fn run_all(scenarios: &[Scenario]) -> usize {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
                     let outcome = run_one(scenario);
-                    let seconds = started.elapsed().as_secs_f64();
-                    let _kept = output.lock();
-                    match outcome {
-                        Ok(()) => println!("scenario {} ... ok ({seconds:.2} s)", scenario.name),
-                        Err(error) => {
-                            println!("scenario {} ... FAILED ({seconds:.2} s)\n{error:#}\n", scenario.name);
-                            failed.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    tally.add("scenario", &scenario.name, started.elapsed(), outcome);
                 }
             });
         }
     });
-    failed.into_inner()
+    tally.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run_one(scenario: &Scenario) -> Result<()> {

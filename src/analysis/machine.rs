@@ -130,6 +130,21 @@ pub fn secret_refs(now: Timestamp, run: &AnalysisRun) -> Vec<SecretKeyRef> {
     refs
 }
 
+/// When the status of the run is to say more than it does: a measurement is due then, or another look at one in flight.
+/// In the past, if that is late. None when nobody knows: the run is over, or told to end, or a provider does not say.
+pub fn due(now: Timestamp, run: &AnalysisRun) -> Option<Timestamp> {
+    let status = run.status.as_ref()?;
+    let Time(started) = *status.started_at.as_ref()?;
+    let Ok(prepared) = Prepared::of(run, now)? else { return Some(started) };
+    let looks = prepared.metrics.iter().zip(&prepared.rules).filter_map(|(metric, rules)| {
+        match next(&rules.limits, result_of(status, &metric.name), started, now, prepared.terminating) {
+            Next::Start(at) | Next::Resume(at) => Some(at),
+            Next::Never | Next::Poll | Next::Terminate => None,
+        }
+    });
+    looks.min()
+}
+
 /// What the providers are to do now.
 pub fn tasks(world: &RunWorld) -> Vec<Task> {
     let Some(Ok(prepared)) = Prepared::of(&world.run, world.now) else { return Vec::new() };

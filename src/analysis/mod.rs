@@ -4,6 +4,7 @@ mod args;
 mod assess;
 pub mod conditions;
 pub mod expr;
+pub mod judge;
 pub mod machine;
 pub mod metric;
 pub mod secrets;

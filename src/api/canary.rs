@@ -112,6 +112,23 @@ impl CanaryStrategy {
         steps.chain(background)
     }
 
+    /// Every analysis of an experiment step with its path, as if a step asked for it without an experiment. It may go on for
+    /// ever: the experiment's end is its own.
+    pub fn experiment_analyses(&self) -> Vec<(FieldPath, RolloutAnalysis)> {
+        let at = FieldPath::new("spec.strategy.canary.steps");
+        let experiments = self.steps.iter().enumerate().filter_map(|(index, step)| {
+            Some((at.index(index).child("experiment").child("analyses"), step.experiment.as_ref()?))
+        });
+        let analyses = experiments.flat_map(|(path, experiment)| {
+            let analyses = experiment.analyses.iter().enumerate();
+            analyses.map(move |(index, analysis)| {
+                let (templates, args) = (vec![analysis.template()], analysis.args.clone());
+                (path.index(index), RolloutAnalysis { templates, args, ..RolloutAnalysis::default() })
+            })
+        });
+        analyses.collect()
+    }
+
     fn service<'a>(
         &'a self,
         own: &'a str,

@@ -105,17 +105,13 @@ fn check_rollout(object: &Object, report: &mut Report) {
 /// The analyses of a Rollout whose templates are among the objects.
 fn check_analyses(object: &Object, rollout: &Rollout, report: &mut Report) {
     let strategy = &rollout.spec.strategy;
+    let trials: Vec<_> = strategy.canary.iter().flat_map(CanaryStrategy::experiment_analyses).collect();
     let canary = strategy.canary.iter().flat_map(CanaryStrategy::analyses);
     let blue_green = strategy.blue_green.iter().flat_map(BlueGreenStrategy::analyses);
-    for (path, placed) in canary.chain(blue_green) {
+    let trials = trials.iter().map(|(path, analysis)| (path.clone(), Placed::Background(analysis)));
+    for (path, placed) in canary.chain(trials).chain(blue_green) {
         let (Placed::Step(analysis) | Placed::Background(analysis) | Placed::Promotion(analysis)) = placed;
-        let absent = analysis.templates.iter().find(|reference| !report.has(reference));
-        if let Some(absent) = absent {
-            report.warnings.push(format!(
-                "{}: {path}: template {:?} is not among the files, so what uses it is not checked",
-                place(object),
-                absent.template_name
-            ));
+        if report.lacks(object, &path, &analysis.templates) {
             continue;
         }
         let source = Source { rollout, stable_hash: "", latest_hash: "", templates: &report.templates };
@@ -128,6 +124,17 @@ fn check_experiment(object: &Object, report: &mut Report) {
     let Some(experiment) = decode::<Experiment>(object, report) else { return };
     for error in validation::experiment(&experiment) {
         report.errors.push(format!("{}: {error}", place(object)));
+    }
+    let spec = &experiment.spec;
+    for (index, analysis) in spec.analyses.iter().enumerate() {
+        let path = FieldPath::new("spec.analyses").index(index);
+        let templates = [analysis.template()];
+        if report.lacks(object, &path, &templates) {
+            continue;
+        }
+        let (dry_run, retention) = (&spec.dry_run, &spec.measurement_retention);
+        let made = spec::from_templates(&templates, &analysis.args, dry_run, retention, &report.templates);
+        report.errors.extend(made.err().map(|error| format!("{}: {path}: {error}", place(object))));
     }
 }
 
@@ -165,6 +172,17 @@ impl Report {
     fn has(&self, reference: &TemplateRef) -> bool {
         let templates = if reference.cluster_scope { &self.templates.cluster } else { &self.templates.namespaced };
         templates.contains_key(&reference.template_name)
+    }
+
+    /// Whether a template of an analysis is not among the objects, which is told.
+    fn lacks(&mut self, object: &Object, path: &FieldPath, templates: &[TemplateRef]) -> bool {
+        let Some(absent) = templates.iter().find(|reference| !self.has(reference)) else { return false };
+        self.warnings.push(format!(
+            "{}: {path}: template {:?} is not among the files, so what uses it is not checked",
+            place(object),
+            absent.template_name
+        ));
+        true
     }
 }
 
@@ -297,6 +315,61 @@ spec:
         assert!(report.errors[1].starts_with(at) && report.errors[1].contains("interval"), "{found}");
         assert_eq!(report.warnings.len(), 1);
         assert!(report.warnings[0].contains("template \"elsewhere\" is not among the files"), "{:?}", report.warnings);
+    }
+
+    const TRIED: &str = r#"
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: errors}
+spec:
+  args: [{name: service}]
+  metrics: [{name: errors, interval: 5s, provider: {prometheus: {query: "up{service=\"{{args.service}}\"}"}}}]
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: "web:1"}]}}
+  strategy:
+    canary:
+      steps:
+      - experiment:
+          templates: [{name: trial, specRef: canary}]
+          analyses:
+          - {name: whole, templateName: errors, args: [{name: service, value: web}]}
+          - {name: open, templateName: errors}
+          - {name: away, templateName: elsewhere}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Experiment
+metadata: {name: trial}
+spec:
+  templates:
+  - {name: trial, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: "web:1"}]}}}
+  analyses:
+  - {name: whole, templateName: errors, args: [{name: service, value: web}]}
+  - {name: open, templateName: errors}
+  - {name: away, templateName: elsewhere}
+"#;
+
+    #[test]
+    fn the_analyses_of_experiments_are_checked_like_those_of_steps() {
+        let report = check(&manifest::parse("web.yaml", TRIED).unwrap());
+        let expected = [
+            "web.yaml (document 2): Rollout web: spec.strategy.canary.steps[0].experiment.analyses[1].templates: \
+             Invalid value: \"templateNames: [errors]\": args.service was not resolved",
+            "web.yaml (document 3): Experiment trial: spec.analyses[1]: args.service was not resolved",
+        ];
+        assert_eq!(report.errors, expected);
+        let absent = "template \"elsewhere\" is not among the files, so what uses it is not checked";
+        let expected = [
+            format!(
+                "web.yaml (document 2): Rollout web: spec.strategy.canary.steps[0].experiment.analyses[2]: {absent}"
+            ),
+            format!("web.yaml (document 3): Experiment trial: spec.analyses[2]: {absent}"),
+        ];
+        assert_eq!(report.warnings, expected);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use kube::client::Body;
 use kube::core::Status;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -132,15 +132,15 @@ impl Api {
         self.read::<OnlyMetadata<Meta>>(object).await.map(|object| object.metadata)
     }
 
-    pub async fn create(&self, object: &ObjectRef, body: &Value) -> Result<Written, CallError> {
+    pub async fn create(&self, object: &ObjectRef, body: &impl Serialize) -> Result<Written, CallError> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", self.collection(object.resource, &object.namespace));
-        self.write(object, "Create", Method::POST, path, Some("application/json"), body).await
+        self.write(object, "Create", Method::POST, path, Some("application/json"), bytes(body)).await
     }
 
     /// Replaces an object that is wholly ours.
     pub async fn update(&self, object: &ObjectRef, body: &Value) -> Result<Written, CallError> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path(object));
-        self.write(object, "Update", Method::PUT, path, Some("application/json"), body).await
+        self.write(object, "Update", Method::PUT, path, Some("application/json"), bytes(body)).await
     }
 
     /// Patches an object, or its subresource unless that is empty.
@@ -157,7 +157,7 @@ impl Api {
             PatchKind::Merge => "application/merge-patch+json",
             PatchKind::Json => "application/json-patch+json",
         };
-        self.write(object, "Patch", Method::PATCH, path, Some(content_type), body).await
+        self.write(object, "Patch", Method::PATCH, path, Some(content_type), bytes(body)).await
     }
 
     /// Deletes the object of this uid; what belongs to it goes in the background.
@@ -203,9 +203,8 @@ impl Api {
         method: Method,
         path: String,
         content_type: Option<&'static str>,
-        body: &Value,
+        body: Bytes,
     ) -> Result<Written, CallError> {
-        let body = Bytes::from(body.to_string());
         let answer = self.call(object, verb, method, path, content_type, body).await?;
         // It is written, whatever the answer looks like; without a version it will be read again.
         Ok(parse::<OnlyMetadata<Written>>(&answer).map(|object| object.metadata).unwrap_or_default())
@@ -292,6 +291,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The text of plain data, which always encodes.
+fn bytes(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).unwrap_or_default().into()
 }
 
 fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T, CallError> {

@@ -1,6 +1,6 @@
 //! Objects as they come from the API server, and what becomes of them.
 //!
-//! Only the envelope is typed at first, so that an object that does not decode never stops the others: it becomes
+//! Spec and status stay text at first, so that an object that does not decode never stops the others: it becomes
 //! [`Object::Unreadable`], with the path of the field that is wrong. What no decision looks at (`managedFields`, the
 //! annotation that `kubectl apply` leaves) is dropped before it takes memory; of `managedFields` only the times are read.
 
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
@@ -24,17 +25,14 @@ use crate::api::resource::{self, ObjectRef, Resource};
 use crate::api::{Experiment, Rollout};
 use crate::rollout::world::{ReplicaSet, ReplicaSetStatus, Service, Workload};
 
-/// Any object, with its spec and status still as JSON.
+/// Any object, with its spec and status still as text: decoded from there, most of it is never a tree of values.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Envelope {
     pub metadata: Meta,
-    #[serde(default)]
-    pub spec: Value,
-    #[serde(default)]
-    pub status: Value,
+    spec: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
     /// Of a PodTemplate, which has no spec.
-    #[serde(default)]
-    pub template: Value,
+    template: Option<Box<RawValue>>,
 }
 
 /// The metadata that matters to us.
@@ -157,7 +155,7 @@ impl Envelope {
             Ok(object) => object,
             Err(error) => {
                 let Self { metadata: meta, status, .. } = self;
-                Object::Unreadable(Arc::new(Unreadable { error, meta, status }))
+                Object::Unreadable(Arc::new(Unreadable { error, meta, status: value(status.as_deref()) }))
             }
         }
     }
@@ -165,22 +163,22 @@ impl Envelope {
     fn decode(&mut self, resource: Resource) -> Result<Object, FieldError> {
         Ok(match resource {
             resource::ROLLOUT => Object::Rollout(Arc::new(Rollout {
-                spec: field(&self.spec, "spec")?,
-                status: optional(&self.status, "status")?,
+                spec: decoded(self.spec.as_deref(), "spec")?,
+                status: optional(self.status.as_deref(), "status")?,
                 metadata: self.take_meta(),
             })),
             resource::ANALYSIS_RUN => Object::AnalysisRun(Arc::new(AnalysisRun {
-                spec: field(&self.spec, "spec")?,
-                status: optional(&self.status, "status")?,
+                spec: decoded(self.spec.as_deref(), "spec")?,
+                status: optional(self.status.as_deref(), "status")?,
                 metadata: self.take_meta(),
             })),
             resource::EXPERIMENT => Object::Experiment(Arc::new(Experiment {
-                spec: field(&self.spec, "spec")?,
-                status: optional(&self.status, "status")?,
+                spec: decoded(self.spec.as_deref(), "spec")?,
+                status: optional(self.status.as_deref(), "status")?,
                 metadata: self.take_meta(),
             })),
             resource::ANALYSIS_TEMPLATE | resource::CLUSTER_ANALYSIS_TEMPLATE => {
-                Object::Template(Arc::new(field(&self.spec, "spec")?))
+                Object::Template(Arc::new(decoded(self.spec.as_deref(), "spec")?))
             }
             resource::REPLICA_SET => Object::ReplicaSet(Arc::new(self.replica_set()?)),
             resource::SERVICE => Object::Service(self.service()?),
@@ -231,8 +229,8 @@ impl Envelope {
             message: String,
         }
 
-        let spec: Spec = field(&self.spec, "spec")?;
-        let status: Status = optional(&self.status, "status")?.unwrap_or_default();
+        let spec: Spec = decoded(self.spec.as_deref(), "spec")?;
+        let status: Status = optional(self.status.as_deref(), "status")?.unwrap_or_default();
         let meta = std::mem::take(&mut self.metadata);
         let failure = status.conditions.into_iter().find(|condition| condition.type_ == "ReplicaFailure");
         Ok(ReplicaSet {
@@ -279,8 +277,10 @@ impl Envelope {
         }
 
         let spec = match resource {
-            resource::POD_TEMPLATE => Spec { template: field(&self.template, "template")?, ..Spec::default() },
-            _ => field(&self.spec, "spec")?,
+            resource::POD_TEMPLATE => {
+                Spec { template: decoded(self.template.as_deref(), "template")?, ..Spec::default() }
+            }
+            _ => decoded(self.spec.as_deref(), "spec")?,
         };
         let meta = std::mem::take(&mut self.metadata);
         Ok(Workload {
@@ -307,7 +307,7 @@ impl Envelope {
             port: i32,
         }
 
-        let spec: Spec = optional(&self.spec, "spec")?.unwrap_or_default();
+        let spec: Spec = optional(self.spec.as_deref(), "spec")?.unwrap_or_default();
         let meta = std::mem::take(&mut self.metadata);
         Ok(Service {
             name: meta.name,
@@ -326,10 +326,10 @@ impl Envelope {
             "apiVersion": resource.api_version(),
             "kind": resource.kind,
             "metadata": meta,
-            "spec": self.spec.take(),
+            "spec": value(self.spec.as_deref()),
         });
-        if !self.status.is_null() {
-            object["status"] = self.status.take();
+        if self.status.is_some() {
+            object["status"] = value(self.status.as_deref());
         }
         object
     }
@@ -375,9 +375,20 @@ pub fn field<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, FieldErr
     })
 }
 
-/// Like [`field`], for one that may be absent.
-fn optional<T: DeserializeOwned>(value: &Value, at: &str) -> Result<Option<T>, FieldError> {
-    if value.is_null() { Ok(None) } else { field(value, at).map(Some) }
+/// Decodes the text of the field `at` of an object. What decodes, and that is the rule, never becomes a value on the way.
+fn decoded<T: DeserializeOwned>(text: Option<&RawValue>, at: &str) -> Result<T, FieldError> {
+    let direct = text.and_then(|text| serde_json::from_str(text.get()).ok());
+    direct.map_or_else(|| field(&value(text), at), Ok)
+}
+
+/// Like [`decoded`], for a field that may be absent.
+fn optional<T: DeserializeOwned>(text: Option<&RawValue>, at: &str) -> Result<Option<T>, FieldError> {
+    text.map(|text| decoded(Some(text), at)).transpose()
+}
+
+fn value(text: Option<&RawValue>) -> Value {
+    // The text was taken from JSON as it is.
+    text.and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tracing::{debug, warn};
 
 use crate::api::resource::{DEPLOYMENT, ObjectRef};
-use crate::plan::{Action, Basis, Failure};
+use crate::plan::{Action, Basis, FailedAction, Failure};
 
 use super::Shell;
 use super::api::{CallError, PatchKind, Written};
@@ -28,8 +28,10 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Something was not as the decision had seen it: it has to be made again.
     pub outdated: bool,
-    /// How many actions were carried out.
-    pub done: usize,
+    /// What was carried out.
+    pub done: Vec<(ObjectRef, FailedAction)>,
+    /// What may have been carried out.
+    pub in_doubt: Vec<(ObjectRef, FailedAction)>,
 }
 
 /// Carries out the actions in order, also after one has failed. Those that have failed in this very pass (`blocked`) are
@@ -38,14 +40,12 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
     let mut outcome = Outcome::default();
     for action in actions {
         let object = action.object();
-        if let Some(failure) =
-            blocked.iter().find(|failure| failure.object == *object && failure.action == action.kind())
-        {
+        if let Some(failure) = blocked.iter().find(|failure| action.is(&failure.object, failure.action)) {
             outcome.failures.push(failure.clone());
             continue;
         }
         match carry_out(shell, subject, action).await {
-            Ok(()) => outcome.done += 1,
+            Ok(()) => outcome.done.push((object.clone(), action.kind())),
             Err(CallError::Conflict(why)) => {
                 debug!(object = %subject.reference, action = %action, why, "outdated");
                 shell.telemetry.conflicts.inc();
@@ -55,6 +55,7 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
                 warn!(object = %subject.reference, action = %action, %error, "an action failed");
                 if matches!(error, CallError::Unanswered(_)) {
                     shell.expectations.note(&subject.reference, object, What::Reread);
+                    outcome.in_doubt.push((object.clone(), action.kind()));
                 }
                 let refused = matches!(error, CallError::Refused { .. } | CallError::AlreadyExists(_));
                 let (action, error) = (action.kind(), error.to_string());
@@ -67,25 +68,20 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
 }
 
 /// Writes what differs between two statuses, under the version that the decision saw. Whether anything did.
-pub async fn status<S: Serialize>(shell: &Shell, subject: &mut Subject, old: &S, new: &S) -> Result<bool, CallError> {
-    let [old, new] = [old, new].map(|status| serde_json::to_value(status).unwrap_or_default());
-    let Some(changes) = difference(&old, &new) else { return Ok(false) };
+pub async fn status<S>(shell: &Shell, subject: &mut Subject, old: &S, new: &S) -> Result<bool, CallError>
+where
+    S: Serialize + PartialEq,
+{
+    if old == new {
+        return Ok(false);
+    }
+    let Some(changes) = difference(&value(old), &value(new)) else { return Ok(false) };
     let patch = json!({
         "metadata": {"uid": subject.uid, "resourceVersion": subject.resource_version},
         "status": changes,
     });
     let reference = &subject.reference;
-    // Argo Rollouts' own definitions give AnalysisRuns and Experiments no status subresource, ours do.
-    let subresource = if shell.lacks_status(reference.resource) { "" } else { "status" };
-    let mut written = shell.api.patch(reference, subresource, PatchKind::Merge, &patch).await;
-    let no_such_path = matches!(written, Err(CallError::NotFound(_) | CallError::Refused { code: 405, .. }));
-    if no_such_path && !subresource.is_empty() {
-        written = shell.api.patch(reference, "", PatchKind::Merge, &patch).await;
-        if written.is_ok() {
-            shell.remember_no_status(reference.resource);
-        }
-    }
-    match written {
+    match write_status(shell, subject, &patch).await {
         Ok(written) => {
             let reference = reference.clone();
             wrote(shell, subject, &reference, &written);
@@ -105,6 +101,34 @@ pub async fn status<S: Serialize>(shell: &Shell, subject: &mut Subject, old: &S,
             Err(error)
         }
     }
+}
+
+/// A status as it is written.
+pub fn value<S: Serialize>(status: &S) -> Value {
+    // Serializing types of the API cannot fail: their keys are strings.
+    serde_json::to_value(status).unwrap_or_default()
+}
+
+/// Writes to the status subresource, or to the object itself where its definition has none.
+///
+/// Argo Rollouts' definitions, and ours like them, give AnalysisRuns and Experiments none; others may. Which it is cannot be
+/// seen but by trying: what has a subresource takes a write to the object and leaves the status as it is.
+async fn write_status(shell: &Shell, subject: &Subject, patch: &Value) -> Result<Written, CallError> {
+    let reference = &subject.reference;
+    if shell.lacks_status(reference.resource) {
+        let written = shell.api.patch(reference, "", PatchKind::Merge, patch).await?;
+        // A patch that changes something and makes no new version was not taken: there is a subresource by now.
+        if written.resource_version != subject.resource_version {
+            return Ok(written);
+        }
+        shell.remember_status(reference.resource, true);
+    }
+    let written = shell.api.patch(reference, "status", PatchKind::Merge, patch).await;
+    // The object may be gone, too; then it takes no write either.
+    let Err(CallError::NotFound(_) | CallError::Refused { code: 405, .. }) = written else { return written };
+    let written = shell.api.patch(reference, "", PatchKind::Merge, patch).await?;
+    shell.remember_status(reference.resource, false);
+    Ok(written)
 }
 
 async fn carry_out(shell: &Shell, subject: &mut Subject, action: &Action) -> Result<(), CallError> {

@@ -164,6 +164,13 @@ impl Index {
         self.kinds.entry(resource).or_insert(Kind { knowledge: Knowledge::Syncing, unseen: None });
     }
 
+    /// A kind is needed, although nothing that is known refers to some of it.
+    pub fn need(&mut self, resource: Resource) -> Effects {
+        let mut effects = Effects::default();
+        self.want(resource, &mut effects);
+        effects
+    }
+
     /// A list of the kind begins: what does not come up in it is gone.
     pub fn list_begins(&mut self, resource: Resource) {
         let there = self.of_kind(resource).map(|(reference, _)| reference.clone()).collect();
@@ -318,8 +325,9 @@ impl Index {
                 .find(|resource| resource.kind == owner.kind && owner.api_version.starts_with(names::GROUP))?;
             Some((ObjectRef::new(resource, &reference.namespace, &owner.name), owner.uid.clone()))
         });
-        let last_changed = envelope.metadata.last_changed().filter(|_| dates_every_change(resource));
+        let last_changed = envelope.metadata.last_changed();
         let mut object = envelope.open(resource);
+        let last_changed = last_changed.filter(|_| is_every_change_dated(resource, &object, controller.is_some()));
         if let Some(old) = &old {
             object.keep_template(&old.object);
         }
@@ -510,12 +518,32 @@ pub fn selector_of(rollout: &Rollout) -> Option<Selector> {
     (!selector.selects_all()).then_some(selector)
 }
 
-/// Whether the API server dates every change of the part of an object that directs traffic. It dates new values and not
-/// the removal of a field: so it does where that part is replaced as a whole (a Service's selector, the rules of a route),
-/// not where it is single annotations (of an Ingress).
-fn dates_every_change(resource: Resource) -> bool {
-    [resource::SERVICE, resource::HTTP_ROUTE, resource::GRPC_ROUTE, resource::TCP_ROUTE, resource::TLS_ROUTE]
-        .contains(&resource)
+/// Whether the API server has dated every change of the part of an object that directs traffic. It dates new values and not
+/// the removal of a field: so it has where that part is there and can only be replaced as a whole (a Service's selector,
+/// the rules of a route). In objects of Istio it stands in several fields, any of which may have been removed.
+///
+/// A companion Ingress has its weight in annotations. While it has them they are dated; without them nobody knows since when.
+/// Any other Ingress directs by its rules only. The `canary-weight-total` is the one annotation whose removal we would
+/// miss, and it is nobody's but ours, who never remove it.
+fn is_every_change_dated(resource: Resource, object: &Object, is_ours: bool) -> bool {
+    let route = match object {
+        Object::Service(service) => return !service.selector.is_empty(),
+        Object::Route(route) => route,
+        _ => return false,
+    };
+    let has_any = |field: &str| route["spec"][field].as_array().is_some_and(|list| !list.is_empty());
+    let annotated = |end: &str| {
+        let annotations = route["metadata"]["annotations"].as_object().into_iter().flatten();
+        annotations.into_iter().any(|(key, _)| key.ends_with(end))
+    };
+    match resource {
+        resource::HTTP_ROUTE | resource::GRPC_ROUTE | resource::TCP_ROUTE | resource::TLS_ROUTE => has_any("rules"),
+        resource::INGRESS if is_ours || annotated("/canary") => {
+            has_any("rules") && annotated("/canary") && annotated("/canary-weight")
+        }
+        resource::INGRESS => has_any("rules"),
+        _ => false,
+    }
 }
 
 /// Whether two versions of an object send traffic to the same places. What might matter counts: a route's whole spec and
@@ -658,14 +686,20 @@ mod tests {
 
     #[test]
     fn what_is_seen_first_has_been_so_since_the_server_noted_its_last_change() {
-        let since = |resource: Resource, managed: Value| {
+        let first = |resource: Resource, mut object: Value, managed: Value| {
             let mut index = Index::default();
-            let object = json!({"metadata": {"name": "web", "managedFields": managed}, "spec": {}});
+            object["metadata"]["name"] = "web".into();
+            object["metadata"]["managedFields"] = managed;
             see(&mut index, resource, 100, object);
             let reference = ObjectRef::new(resource, "shop", "web");
             let service = index.service(&reference).map(|service| service.since);
             service.or_else(|| index.route(&reference).map(|route| route.since)).unwrap()
         };
+        let directing = |resource: Resource| match resource {
+            resource::SERVICE => json!({"spec": {"selector": {"app": "web"}}}),
+            _ => json!({"spec": {"rules": [{}]}}),
+        };
+        let since = |resource: Resource, managed: Value| first(resource, directing(resource), managed);
         let by = |second: i64| json!({"manager": "a", "operation": "Update", "time": at(second), "fieldsV1": {"f:spec": {}}});
         let status = json!({"manager": "gateway", "subresource": "status", "time": at(99)});
         let service = resource::SERVICE;
@@ -676,7 +710,26 @@ mod tests {
         for unknown in [json!(null), json!([]), json!([by(20), {"manager": "b"}])] {
             assert_eq!(since(service, unknown), at(100), "what nobody tells counts as just now");
         }
-        assert_eq!(since(resource::INGRESS, json!([by(20)])), at(100), "the removal of an annotation has no date");
+        assert_eq!(since(resource::INGRESS, json!([by(20)])), at(30));
+        assert_eq!(
+            since(resource::VIRTUAL_SERVICE, json!([by(20)])),
+            at(100),
+            "a kind of routes may have been removed"
+        );
+        for resource in [service, resource::HTTP_ROUTE, resource::INGRESS] {
+            let since = first(resource, json!({"spec": {}}), json!([by(20)]));
+            assert_eq!(since, at(100), "{}: a removal has no date", resource.kind);
+        }
+        let owner = json!([{"apiVersion": names::API_VERSION, "kind": "Rollout", "name": "web", "uid": "1", "controller": true}]);
+        for (annotations, expected) in [
+            (json!({"n/canary": "true", "n/canary-weight": "5"}), at(30)),
+            (json!({"n/canary": "true"}), at(100)),
+            (json!({"n/canary-weight": "5"}), at(100)),
+        ] {
+            let metadata = json!({"annotations": annotations, "ownerReferences": owner});
+            let companion = json!({"metadata": metadata, "spec": {"rules": [{}]}});
+            assert_eq!(first(resource::INGRESS, companion, json!([by(20)])), expected, "{annotations}");
+        }
     }
 
     #[test]

@@ -156,9 +156,11 @@ async fn run_deciding(
         shell.index().watched(resource);
         watches.spawn(watch::watch(shell.clone(), resource));
     }
+    let looking = shell.clone();
+    watches.spawn(async move { release::look_for_leftovers(&looking).await });
     let more_watches = async {
         while let Some(resource) = wanted.recv().await {
-            info!(kind = resource.kind, "a Rollout uses this kind: watching it");
+            info!(kind = resource.kind, "this kind is needed now: watching it");
             watches.spawn(watch::watch(shell.clone(), resource));
         }
     };
@@ -234,11 +236,11 @@ impl Shell {
             index: Mutex::default(),
             expectations: Expectations::default(),
             memories: Mutex::default(),
-            rollouts: Queue::new(settings.seed),
+            rollouts: Queue::new(settings.seed, telemetry.queue(queue::ROLLOUTS)),
             measurements: Measurements::default(),
             providers,
-            runs: Queue::new(settings.seed.wrapping_add(1)),
-            experiments: Queue::new(settings.seed.wrapping_add(2)),
+            runs: Queue::new(settings.seed.wrapping_add(1), telemetry.queue(queue::ANALYSIS_RUNS)),
+            experiments: Queue::new(settings.seed.wrapping_add(2), telemetry.queue(queue::EXPERIMENTS)),
             events,
             telemetry,
             health: Health::default(),
@@ -298,6 +300,12 @@ impl Shell {
         }
     }
 
+    /// Has a kind watched, unless it is already.
+    pub fn want(&self, resource: Resource) {
+        let effects = self.index().need(resource);
+        self.take_in(effects);
+    }
+
     /// Nothing needs to be remembered of an object that is gone.
     pub fn forget(&self, object: &ObjectRef) {
         self.memories().remove(object);
@@ -308,8 +316,13 @@ impl Shell {
         lock(&self.without_status).contains(&resource)
     }
 
-    pub fn remember_no_status(&self, resource: Resource) {
-        lock(&self.without_status).insert(resource);
+    pub fn remember_status(&self, resource: Resource, has_subresource: bool) {
+        let mut without = lock(&self.without_status);
+        if has_subresource {
+            without.remove(&resource)
+        } else {
+            without.insert(resource)
+        };
     }
 
     /// The kinds whose first list has not ended.

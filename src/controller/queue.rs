@@ -13,6 +13,13 @@ use tokio::time::Instant;
 
 use crate::api::resource::ObjectRef;
 
+use super::telemetry::QueueCounts;
+
+/// What the queues are called in metrics: as Argo Rollouts calls them.
+pub const ROLLOUTS: &str = "Rollouts";
+pub const ANALYSIS_RUNS: &str = "AnalysisRuns";
+pub const EXPERIMENTS: &str = "Experiments";
+
 /// The first delay after a failure. Short, since most failures are passing ones (a webhook that restarts, an object of
 /// the user's that is applied a moment later).
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -24,6 +31,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
+    counts: QueueCounts,
     /// One permit for each object that has become due.
     due: Notify,
 }
@@ -41,6 +49,17 @@ pub enum Next {
     Retry,
 }
 
+/// How busy a queue is at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Objects that are due, those that are being decided and became due again included.
+    pub waiting: usize,
+    /// For how long the running decisions have been running, together.
+    pub unfinished: Duration,
+    /// For how long the longest of them.
+    pub longest: Duration,
+}
+
 #[derive(Debug)]
 struct State {
     ready: VecDeque<ObjectRef>,
@@ -52,9 +71,12 @@ struct State {
 #[derive(Debug, Default)]
 struct Item {
     ready: bool,
-    running: bool,
     /// It was added while it was running.
     again: bool,
+    /// Since when it has been due.
+    due_since: Option<Instant>,
+    /// Since when it has been decided about.
+    running_since: Option<Instant>,
     timer: Option<Instant>,
     /// The timer is the delay after a failure.
     delayed: bool,
@@ -64,19 +86,19 @@ struct Item {
 
 impl Queue {
     /// An empty queue; `seed` determines the jitter.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, counts: QueueCounts) -> Self {
         let state = State {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             items: BTreeMap::new(),
             random: fastrand::Rng::with_seed(seed),
         };
-        Self { state: Mutex::new(state), due: Notify::new() }
+        Self { state: Mutex::new(state), counts, due: Notify::new() }
     }
 
     /// Something has happened that concerns the object: it is due now.
     pub fn add(&self, object: &ObjectRef) {
-        if self.state().add(object) {
+        if self.state().add(object, &self.counts) {
             self.due.notify_one();
         }
     }
@@ -85,7 +107,7 @@ impl Queue {
     /// object whose status we write at each failure would drive itself.
     pub fn add_own(&self, object: &ObjectRef) {
         let mut state = self.state();
-        if !state.items.get(object).is_some_and(|item| item.delayed) && state.add(object) {
+        if !state.items.get(object).is_some_and(|item| item.delayed) && state.add(object, &self.counts) {
             self.due.notify_one();
         }
     }
@@ -95,8 +117,8 @@ impl Queue {
         loop {
             let timer = {
                 let mut state = self.state();
-                let more = state.promote(Instant::now());
-                if let Some(object) = state.take() {
+                let more = state.promote(Instant::now(), &self.counts);
+                if let Some(object) = state.take(&self.counts) {
                     // Another worker may be needed for the rest.
                     if more || !state.ready.is_empty() {
                         self.due.notify_one();
@@ -121,7 +143,7 @@ impl Queue {
 
     /// An object that was handed out has been decided about.
     pub fn done(&self, object: &ObjectRef, next: Next) {
-        self.state().done(object, next);
+        self.state().done(object, next, &self.counts);
         // Whoever waits looks at the timers again.
         self.due.notify_one();
     }
@@ -132,14 +154,25 @@ impl Queue {
         if let Some(timer) = state.items.get_mut(object).and_then(|item| item.timer.take()) {
             state.timers.remove(&(timer, object.clone()));
         }
-        if state.items.get(object).is_some_and(|item| !item.ready && !item.running) {
+        if state.items.get(object).is_some_and(|item| !item.ready && item.running_since.is_none()) {
             state.items.remove(object);
         }
     }
 
-    /// How many objects are due and wait for a worker.
-    pub fn depth(&self) -> usize {
-        self.state().ready.len()
+    /// How much waits for a worker, and what the workers are at.
+    pub fn load(&self) -> Load {
+        let state = self.state();
+        let running = || state.items.values().filter_map(|item| item.running_since).map(|since| since.elapsed());
+        Load {
+            waiting: state.items.values().filter(|item| item.due_since.is_some()).count(),
+            unfinished: running().sum(),
+            longest: running().max().unwrap_or_default(),
+        }
+    }
+
+    /// What has been counted since the start.
+    pub fn counts(&self) -> &QueueCounts {
+        &self.counts
     }
 
     /// How many times in a row the object has failed.
@@ -155,13 +188,17 @@ impl Queue {
 
 impl State {
     /// Whether a worker is needed for it.
-    fn add(&mut self, object: &ObjectRef) -> bool {
+    fn add(&mut self, object: &ObjectRef, counts: &QueueCounts) -> bool {
         let item = self.items.entry(object.clone()).or_default();
         if let Some(timer) = item.timer.take() {
             self.timers.remove(&(timer, object.clone()));
         }
         item.delayed = false;
-        if item.running {
+        if item.due_since.is_none() {
+            item.due_since = Some(Instant::now());
+            counts.adds.inc();
+        }
+        if item.running_since.is_some() {
             item.again = true;
             return false;
         }
@@ -173,34 +210,42 @@ impl State {
     }
 
     /// Makes everything due whose time has come; whether that was anything.
-    fn promote(&mut self, now: Instant) -> bool {
+    fn promote(&mut self, now: Instant, counts: &QueueCounts) -> bool {
         let mut any = false;
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, object)) = self.timers.pop_first() {
-                any |= self.add(&object);
+                any |= self.add(&object, counts);
             }
         }
         any
     }
 
-    fn take(&mut self) -> Option<ObjectRef> {
+    fn take(&mut self, counts: &QueueCounts) -> Option<ObjectRef> {
         let object = self.ready.pop_front()?;
         let item = self.items.entry(object.clone()).or_default();
         item.ready = false;
-        item.running = true;
+        item.running_since = Some(Instant::now());
+        if let Some(since) = item.due_since.take() {
+            counts.waited.observe(since.elapsed().as_secs_f64());
+        }
         Some(object)
     }
 
-    fn done(&mut self, object: &ObjectRef, next: Next) {
+    fn done(&mut self, object: &ObjectRef, next: Next, counts: &QueueCounts) {
         let Some(item) = self.items.get_mut(object) else { return };
-        item.running = false;
+        if let Some(since) = item.running_since.take() {
+            counts.worked.observe(since.elapsed().as_secs_f64());
+        }
+        if next == Next::Retry {
+            counts.retries.inc();
+        }
         item.failures = match next {
             Next::Idle | Next::At(_) => 0,
             Next::Wait(_) => item.failures,
             Next::Retry => item.failures.saturating_add(1),
         };
         if std::mem::take(&mut item.again) {
-            self.add(object);
+            self.add(object, counts);
             return;
         }
         let at = match next {
@@ -228,10 +273,15 @@ mod tests {
 
     use crate::api::resource::ROLLOUT;
 
+    use super::super::telemetry::Telemetry;
     use super::*;
 
     fn object(name: &str) -> ObjectRef {
         ObjectRef::new(ROLLOUT, "shop", name)
+    }
+
+    fn queue(seed: u64) -> Queue {
+        Queue::new(seed, Telemetry::new().queue("Rollouts"))
     }
 
     async fn next(queue: &Queue, within: Duration) -> Option<String> {
@@ -242,11 +292,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_object_is_queued_once_and_decided_once_at_a_time() {
-        let queue = Queue::new(1);
+        let queue = queue(1);
         for name in ["a", "b", "a"] {
             queue.add(&object(name));
         }
-        assert_eq!(queue.depth(), 2);
+        assert_eq!(queue.load().waiting, 2);
         assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"));
         queue.add(&object("a"));
         assert_eq!(next(&queue, SOON).await.as_deref(), Some("b"));
@@ -259,7 +309,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wake_up_comes_at_its_time_and_only_once() {
-        let queue = Queue::new(1);
+        let queue = queue(1);
         queue.add(&object("a"));
         next(&queue, SOON).await;
         queue.done(&object("a"), Next::At(Instant::now() + Duration::from_secs(30)));
@@ -274,7 +324,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_delay_their_object_up_to_a_minute() {
-        let queue = Queue::new(7);
+        let queue = queue(7);
         queue.add(&object("a"));
         let mut delays = Vec::new();
         for _ in 0..14 {
@@ -298,9 +348,32 @@ mod tests {
         assert_eq!(queue.failures(&object("a")), 0);
     }
 
+    /// As the metrics of client-go's queues count.
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_and_works_is_counted() {
+        let queue = queue(1);
+        queue.add(&object("a"));
+        queue.add(&object("a"));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        next(&queue, SOON).await;
+        queue.add(&object("a"));
+        queue.add(&object("b"));
+        next(&queue, SOON).await;
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let seconds = Duration::from_secs;
+        assert_eq!(queue.load(), Load { waiting: 1, unfinished: seconds(6), longest: seconds(3) });
+        queue.done(&object("a"), Next::Retry);
+        queue.done(&object("b"), Next::Idle);
+        assert_eq!(queue.load(), Load { waiting: 1, ..Load::default() });
+        let counts = queue.counts();
+        assert_eq!((counts.adds.get(), counts.retries.get()), (3, 1));
+        assert_eq!((counts.waited.get_sample_count(), counts.waited.get_sample_sum()), (2, 2.0));
+        assert_eq!((counts.worked.get_sample_count(), counts.worked.get_sample_sum()), (2, 6.0));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn every_worker_gets_work() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = Arc::new(queue(1));
         let workers: Vec<_> = (0..3)
             .map(|_| {
                 let queue = queue.clone();

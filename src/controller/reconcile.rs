@@ -31,12 +31,14 @@ use super::world::{self, View};
 const ATTEMPTS: u32 = 4;
 
 /// What is remembered of an object between its decisions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// What failed of the last plan.
     pub failures: Vec<Failure>,
-    /// Events of plans that were carried out, but whose status was not written.
-    events: Vec<Event>,
+    /// Events of actions that may have been carried out.
+    in_doubt: Vec<Event>,
+    /// A status that may have been written, and what is to be told then.
+    status_in_doubt: Option<(Value, Vec<Event>)>,
 }
 
 /// One pass over one object.
@@ -121,7 +123,7 @@ impl<'a> Pass<'a> {
     }
 
     pub fn end(self, next: Next) -> Next {
-        if !self.memory.failures.is_empty() || !self.memory.events.is_empty() {
+        if self.memory != Memory::default() {
             self.shell.memories().insert(self.object.clone(), self.memory);
         }
         next
@@ -208,26 +210,42 @@ impl<'a> Pass<'a> {
     {
         let shell = self.shell;
         self.log(&plan, *old != plan.status);
+        self.resolve_doubts(&subject.uid, old, &plan);
         let outcome = execute::actions(shell, &mut subject, &plan.actions, &self.blocked).await;
         let known = alike(&outcome.failures, &self.memory.failures);
         self.memory.failures = outcome.failures.clone();
-        if outcome.outdated || !known {
-            // The status of this plan would say what is not so. What was done has happened nevertheless.
-            if outcome.done > 0 {
-                self.memory.events.extend(plan.events);
+        let is_in =
+            |list: &[(ObjectRef, FailedAction)], event: &Event| event.of.as_ref().is_some_and(|of| list.contains(of));
+        let in_doubt = plan.events.iter().filter(|event| is_in(&outcome.in_doubt, event));
+        self.memory.in_doubt.extend(in_doubt.cloned());
+        let mut events = plan.events;
+        events.retain(|event| event.of.is_none() || is_in(&outcome.done, event));
+
+        // The status of a plan that did not go as it was decided would say what is not so.
+        let written = if outcome.outdated || !known {
+            Ok(false)
+        } else {
+            execute::status(shell, &mut subject, old, &plan.status).await.map(|_| true)
+        };
+        if !matches!(written, Ok(true)) {
+            // What was done has happened nevertheless.
+            let (done, with_status): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.of.is_some());
+            events = done;
+            if matches!(written, Err(CallError::Unanswered(_))) && !with_status.is_empty() {
+                self.memory.status_in_doubt = Some((execute::value(&plan.status), with_status));
             }
-            let succeeded = outcome.failures.is_empty();
-            self.blocked.extend(outcome.failures);
-            // What failed before and has succeeded now is no reason for a delay.
-            return self.again(!succeeded || outcome.outdated);
         }
-        match execute::status(shell, &mut subject, old, &plan.status).await {
-            Ok(_) => {}
+        self.tell(&subject.uid, events);
+        match written {
+            Ok(true) => {}
+            Ok(false) => {
+                let succeeded = outcome.failures.is_empty();
+                self.blocked.extend(outcome.failures);
+                // What failed before and has succeeded now is no reason for a delay.
+                return self.again(!succeeded || outcome.outdated);
+            }
             Err(CallError::Conflict(why)) => {
                 debug!(object = %self.object, why, "the status has changed meanwhile");
-                if outcome.done > 0 {
-                    self.memory.events.extend(plan.events);
-                }
                 return self.again(true);
             }
             Err(CallError::NotFound(_)) => return self.again(true),
@@ -236,22 +254,40 @@ impl<'a> Pass<'a> {
                 return Settled::Finished(Next::Retry);
             }
         }
-        let mut events = std::mem::take(&mut self.memory.events);
-        events.retain(|event| !plan.events.contains(event));
-        for event in events.into_iter().chain(plan.events) {
-            if let Some((object, uid)) = &self.also_told
-                && experiment::tells_of_a_run(&event)
-            {
-                shell.events.emit(object, uid, Event { warning: true, ..event.clone() });
-            }
-            shell.events.emit(self.object, &subject.uid, event);
-        }
         Settled::Finished(match plan.wake {
             // That a pod may not be evicted yet is no failure of ours: the plan says when to ask again.
             _ if self.memory.failures.iter().any(|failure| failure.action != FailedAction::Evict) => Next::Retry,
             Some(at) => Next::At(shell.instant(at)),
             None => shell.resync(self.object),
         })
+    }
+
+    /// Tells what the API server has left open, now that the object has been read again.
+    fn resolve_doubts<S: Serialize>(&mut self, uid: &str, old: &S, plan: &Plan<S>) {
+        let Memory { in_doubt, status_in_doubt, .. } = &mut self.memory;
+        let mut happened = std::mem::take(in_doubt);
+        // What is asked for again has not been done, and brings its own event.
+        let again =
+            |(object, kind): &(ObjectRef, FailedAction)| plan.actions.iter().any(|action| action.is(object, *kind));
+        happened.retain(|event| !event.of.as_ref().is_some_and(again));
+        if let Some((status, events)) = status_in_doubt.take()
+            && status == execute::value(old)
+        {
+            happened.extend(events);
+        }
+        self.tell(uid, happened);
+    }
+
+    fn tell(&self, uid: &str, events: Vec<Event>) {
+        let emitter = &self.shell.events;
+        for event in events {
+            if let Some((object, uid)) = &self.also_told
+                && experiment::tells_of_a_run(&event)
+            {
+                emitter.emit(object, uid, Event { warning: true, ..event.clone() });
+            }
+            emitter.emit(self.object, uid, event);
+        }
     }
 
     /// Writes a status over whatever is there, of an object that cannot be decided about.

@@ -1,17 +1,71 @@
 //! DestinationRules that no Rollout refers to any more get back what a Rollout has put into them: a subset that is bound to
 //! the pods of a Rollout that is gone reaches nobody.
 
-use tracing::warn;
+use std::time::Duration;
 
-use crate::api::resource::ObjectRef;
+use serde::Deserialize;
+use tracing::{debug, warn};
+
+use crate::api::names::MANAGED_BY;
+use crate::api::resource::{DESTINATION_RULE, ObjectRef};
 use crate::plan::Action;
 use crate::traffic::istio::destination_rule;
 
 use super::Shell;
 use super::api::CallError;
-use super::envelope::Object;
+use super::envelope::{Meta, Object};
 use super::execute::{self, Subject};
 use super::index::Index;
+use super::watch::query;
+
+/// DestinationRules in one answer of a list.
+const PAGE: &str = "200";
+/// Between two attempts to look for what was left behind.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Has DestinationRules watched if one of them bears the mark of a Rollout. They are watched as long as a Rollout refers to
+/// one: this is for the last that did, and was deleted or changed while no controller was there to see it.
+pub async fn look_for_leftovers(shell: &Shell) {
+    loop {
+        match is_any_marked(shell).await {
+            Ok(true) => return shell.want(DESTINATION_RULE),
+            Ok(false) | Err(CallError::NotFound(_) | CallError::Refused { .. }) => return,
+            Err(error) => debug!(%error, "cannot look for DestinationRules that were left behind"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn is_any_marked(shell: &Shell) -> Result<bool, CallError> {
+    #[derive(Deserialize)]
+    struct Page {
+        metadata: PageMeta,
+        items: Vec<Item>,
+    }
+    #[derive(Deserialize)]
+    struct PageMeta {
+        #[serde(rename = "continue", default)]
+        more: String,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        metadata: Meta,
+    }
+
+    let namespace = shell.settings.namespace.as_deref().unwrap_or_default();
+    let mut more = String::new();
+    loop {
+        let query = query(&[("limit", PAGE), ("continue", &more)]);
+        let page: Page = shell.api.list(DESTINATION_RULE, namespace, &query).await?;
+        if page.items.iter().any(|item| item.metadata.annotation(MANAGED_BY).is_some()) {
+            return Ok(true);
+        }
+        more = page.metadata.more;
+        if more.is_empty() {
+            return Ok(false);
+        }
+    }
+}
 
 /// Releases what the Rollout has left behind. What fails is tried again at the next occasion.
 pub async fn release(shell: &Shell, rollout: &ObjectRef) {

@@ -10,7 +10,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use super::Shell;
+use super::{Shell, queue};
 
 /// Serves health and readiness.
 pub async fn health(shell: Arc<Shell>, address: SocketAddr) -> std::io::Result<()> {
@@ -38,12 +38,12 @@ pub async fn metrics(shell: Arc<Shell>, address: SocketAddr) -> std::io::Result<
     let router = Router::new().route(
         "/metrics",
         get(|| async move {
-            let depths = [
-                ("rollout", shell.rollouts.depth()),
-                ("analysis", shell.runs.depth()),
-                ("experiment", shell.experiments.depth()),
+            let queues = [
+                (queue::ROLLOUTS, &shell.rollouts),
+                (queue::ANALYSIS_RUNS, &shell.runs),
+                (queue::EXPERIMENTS, &shell.experiments),
             ];
-            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shell.telemetry.text(&shell.index, &depths))
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shell.telemetry.text(&shell.index, &queues))
         }),
     );
     serve(router, address, "metrics").await

@@ -16,13 +16,14 @@ use crate::analysis::metric::ProviderKind;
 use crate::api::Rollout;
 use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
 use crate::api::providers::MetricProvider;
-use crate::api::resource::{self, ObjectRef, Resource};
+use crate::api::resource::{self, ObjectRef, REPLICA_SET, Resource};
 use crate::api::rollout_status::DurationStatus;
 use crate::traffic;
 
 use super::envelope::Object;
 use super::events::EVENT;
 use super::index::{Entry, Index};
+use super::queue::Queue;
 
 /// The `name` of requests that are not counted by object.
 const NO_NAME: &str = "N/A";
@@ -33,6 +34,8 @@ const AFTERLIFE: Duration = Duration::from_secs(65);
 /// Upper bounds of the duration of an update, in seconds: half a minute to eight hours.
 const UPDATE_BUCKETS: [f64; 11] = [30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0];
 const RECONCILE_BUCKETS: [f64; 5] = [0.01, 0.15, 0.25, 0.5, 1.0];
+/// Those of client-go's work queues: ten nanoseconds to ten seconds.
+const QUEUE_BUCKETS: [f64; 10] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0];
 const CALL_BUCKETS: [f64; 9] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
 
 /// All that is counted.
@@ -43,14 +46,29 @@ pub struct Telemetry {
     experiment_reconcile: Reconcile,
     durations: [HistogramVec; 3],
     calls: HistogramVec,
+    queue_adds: IntCounterVec,
+    queue_retries: IntCounterVec,
+    queue_waits: HistogramVec,
+    queue_work: HistogramVec,
     watch_errors: IntCounterVec,
     watch_lists: IntCounterVec,
     pub stale_waits: IntCounter,
     pub live_reads: IntCounter,
     pub conflicts: IntCounter,
     pub events_dropped: IntCounter,
-    pub queue_wait: Histogram,
+    decisions: Histogram,
     counts: Mutex<Counts>,
+}
+
+/// What a work queue counts.
+#[derive(Clone, Debug)]
+pub struct QueueCounts {
+    pub adds: IntCounter,
+    pub retries: IntCounter,
+    /// From being due to being handed out, in seconds.
+    pub waited: Histogram,
+    /// From being handed out to being done, in seconds.
+    pub worked: Histogram,
 }
 
 /// How long decisions of one kind take, and how often they fail.
@@ -107,6 +125,22 @@ impl Telemetry {
                 &CALL_BUCKETS,
                 &["verb"],
             ),
+            queue_adds: counters(&registry, "workqueue_adds_total", "Objects that became due.", &["name"]),
+            queue_retries: counters(&registry, "workqueue_retries_total", "Decisions to make again.", &["name"]),
+            queue_waits: histograms(
+                &registry,
+                "workqueue_queue_duration_seconds",
+                "How long objects wait for a worker.",
+                &QUEUE_BUCKETS,
+                &["name"],
+            ),
+            queue_work: histograms(
+                &registry,
+                "workqueue_work_duration_seconds",
+                "How long decisions take.",
+                &QUEUE_BUCKETS,
+                &["name"],
+            ),
             watch_errors: counters(&registry, "tidegate_watch_errors_total", "Failures of watches.", &["kind"]),
             watch_lists: counters(&registry, "tidegate_watch_lists_total", "Complete lists by watches.", &["kind"]),
             stale_waits: counter(
@@ -117,7 +151,7 @@ impl Telemetry {
             live_reads: counter(&registry, "tidegate_live_reads_total", "Objects read past the watches."),
             conflicts: counter(&registry, "tidegate_conflicts_total", "Writes refused because the object had changed."),
             events_dropped: counter(&registry, "tidegate_events_dropped_total", "Events given up: the queue was full."),
-            queue_wait: {
+            decisions: {
                 let opts =
                     HistogramOpts::new("tidegate_decision_seconds", "From picking an object up to having acted.");
                 let histogram = Histogram::with_opts(opts.buckets(CALL_BUCKETS.to_vec()));
@@ -130,6 +164,16 @@ impl Telemetry {
         }
     }
 
+    /// What the queue of this name counts.
+    pub fn queue(&self, name: &str) -> QueueCounts {
+        QueueCounts {
+            adds: self.queue_adds.with_label_values(&[name]),
+            retries: self.queue_retries.with_label_values(&[name]),
+            waited: self.queue_waits.with_label_values(&[name]),
+            worked: self.queue_work.with_label_values(&[name]),
+        }
+    }
+
     /// A decision about an object took this long, its writes included.
     pub fn decided(&self, object: &ObjectRef, took: Duration, failed: bool) {
         let Some(reconcile) = self.reconcile(object.resource) else { return };
@@ -138,17 +182,17 @@ impl Telemetry {
         if failed {
             reconcile.errors.with_label_values(&labels).inc();
         }
-        self.queue_wait.observe(took.as_secs_f64());
+        self.decisions.observe(took.as_secs_f64());
     }
 
     /// The API server was called; `code` is 0 when there was no answer.
     pub fn called(&self, object: &ObjectRef, verb: &'static str, code: u16, took: Duration) {
         self.calls.with_label_values(&[verb]).observe(took.as_secs_f64());
         let mut counts = self.counts();
-        if object.resource == EVENT {
-            // Each Event has a name of its own, and nobody sees it go: by name they would be counted for ever.
-            let events = ObjectRef::new(EVENT, object.namespace.clone(), NO_NAME);
-            count(counts.requests.entry(events).or_default(), (verb, code));
+        if verb == "List" || [EVENT, REPLICA_SET].contains(&object.resource) {
+            // There are many of them, each with a name of its own: Argo Rollouts counts them together, too.
+            let all = ObjectRef::new(object.resource, object.namespace.clone(), NO_NAME);
+            count(counts.requests.entry(all).or_default(), (verb, code));
         } else if let Some(calls) = counts.requests.get_mut(object) {
             count(calls, (verb, code));
         } else {
@@ -205,17 +249,24 @@ impl Telemetry {
         }
     }
 
-    /// Everything in Prometheus' text format. `gauges` are further values: name, help, label, value of the label, value.
-    pub fn text(&self, index: &Mutex<Index>, depths: &[(&str, usize)]) -> String {
+    /// Everything in Prometheus' text format.
+    pub fn text(&self, index: &Mutex<Index>, queues: &[(&str, &Queue)]) -> String {
         let scrape = Registry::new();
         {
             let index = index.lock().unwrap_or_else(PoisonError::into_inner);
             self.sweep(&index);
             describe(&scrape, &index);
         }
-        let depth = gauges(&scrape, "tidegate_queue_depth", "Objects that wait for a worker.", &["queue"]);
-        for (queue, count) in depths {
-            depth.with_label_values(&[queue]).set(*count as f64);
+        let depth = gauges(&scrape, "workqueue_depth", "Objects that wait for a worker.", &["name"]);
+        let unfinished =
+            gauges(&scrape, "workqueue_unfinished_work_seconds", "How long decisions have been running.", &["name"]);
+        let name = "workqueue_longest_running_processor_seconds";
+        let longest = gauges(&scrape, name, "How long the longest of them has been running.", &["name"]);
+        for (name, queue) in queues {
+            let load = queue.load();
+            depth.with_label_values(&[name]).set(load.waiting as f64);
+            unfinished.with_label_values(&[name]).set(load.unfinished.as_secs_f64());
+            longest.with_label_values(&[name]).set(load.longest.as_secs_f64());
         }
         self.counts().describe(&scrape);
         let mut families = self.registry.gather();
@@ -287,7 +338,7 @@ impl Counts {
 }
 
 /// The phases of the deprecated `*_phase` metrics.
-const ROLLOUT_PHASES: [&str; 7] = ["Completed", "Progressing", "Paused", "Timeout", "Error", "Abort", "InvalidSpec"];
+const ROLLOUT_PHASES: [&str; 6] = ["Completed", "Progressing", "Paused", "Timeout", "Error", "Abort"];
 const RUN_PHASES: [&str; 6] = ["Pending", "Running", "Successful", "Failed", "Error", "Inconclusive"];
 
 /// The gauges that describe the objects of the index.
@@ -307,14 +358,14 @@ fn describe(registry: &Registry, index: &Index) {
             let value = if other == phase { 1.0 } else { 0.0 };
             phases.with_label_values(&[namespace, name, strategy, other]).set(value);
         }
-        let counts =
-            rollout.status.as_ref().map_or((0, 0), |status| (status.available_replicas, status.updated_replicas));
-        let wanted = rollout.spec.desired_replicas();
+        let status = rollout.status.as_ref();
+        let (all, ready, new) =
+            status.map_or((0, 0, 0), |status| (status.replicas, status.available_replicas, status.updated_replicas));
         for (gauge, value) in [
-            (&available, counts.0),
-            (&unavailable, (wanted - counts.0).max(0)),
-            (&desired, wanted),
-            (&updated, counts.1),
+            (&available, ready),
+            (&unavailable, (all - ready).max(0)),
+            (&desired, rollout.spec.desired_replicas()),
+            (&updated, new),
         ] {
             gauge.with_label_values(&[namespace, name]).set(f64::from(value));
         }
@@ -366,8 +417,9 @@ fn describe_runs(registry: &Registry, index: &Index) {
             let results = run.status.iter().flat_map(|status| &status.metric_results);
             let result = results.into_iter().find(|result| result.name == metric.name);
             let dry_run = if result.is_some_and(|result| result.dry_run) { "true" } else { "false" };
+            let phase = result.map(|result| result.phase.as_str()).filter(|phase| !phase.is_empty());
             for other in RUN_PHASES {
-                let value = if result.is_some_and(|result| result.phase.as_str() == other) { 1.0 } else { 0.0 };
+                let value = if phase.unwrap_or("Pending") == other { 1.0 } else { 0.0 };
                 metric_phases.with_label_values(&[namespace, name, &metric.name, type_, dry_run, other]).set(value);
             }
         }
@@ -483,7 +535,7 @@ mod tests {
         let object = json!({
             "metadata": {"name": "web", "namespace": "shop", "uid": "1", "resourceVersion": "1"},
             "spec": {"replicas": 3, "strategy": {"canary": {}}},
-            "status": {"availableReplicas": 2, "conditions": [{
+            "status": {"replicas": 3, "availableReplicas": 2, "conditions": [{
                 "type": "Progressing", "status": "True", "reason": "RolloutPaused", "message": "",
                 "lastUpdateTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
             }]},
@@ -497,7 +549,11 @@ mod tests {
             telemetry.called(&event, "Create", 201, Duration::from_millis(5));
         }
 
-        let text = telemetry.text(&index, &[("rollout", 2)]);
+        let set = ObjectRef::new(REPLICA_SET, "shop", "web-1");
+        telemetry.called(&set, "Patch", 200, Duration::from_millis(5));
+        let queue = Queue::new(1, telemetry.queue("Rollouts"));
+        queue.add(&web);
+        let text = telemetry.text(&index, &[("Rollouts", &queue)]);
         for line in [
             r#"rollout_info{name="web",namespace="shop",phase="Paused",strategy="canary",traffic_router=""} 1"#,
             r#"rollout_phase{name="web",namespace="shop",phase="Completed",strategy="canary"} 0"#,
@@ -507,7 +563,9 @@ mod tests {
             r#"rollout_events_total{name="web",namespace="shop",reason="RolloutPaused",type="Normal"} 1"#,
             r#"controller_clientset_k8s_request_total{kind="rollouts",name="web",namespace="shop",status_code="200",verb="Patch"} 1"#,
             r#"controller_clientset_k8s_request_total{kind="events",name="N/A",namespace="shop",status_code="201",verb="Create"} 3"#,
-            r#"tidegate_queue_depth{queue="rollout"} 2"#,
+            r#"controller_clientset_k8s_request_total{kind="replicasets",name="N/A",namespace="shop",status_code="200",verb="Patch"} 1"#,
+            r#"workqueue_depth{name="Rollouts"} 1"#,
+            r#"workqueue_adds_total{name="Rollouts"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

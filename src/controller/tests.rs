@@ -1,6 +1,9 @@
 //! The whole shell on the sandbox's API server, in virtual time.
 
+mod events;
 mod istio;
+mod metrics;
+mod subresource;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

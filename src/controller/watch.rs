@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::api::names;
-use crate::api::resource::{self, Resource};
+use crate::api::resource::{self, ObjectRef, Resource};
 
 use super::Shell;
 use super::api::{CallError, chain};
@@ -205,7 +205,16 @@ async fn stream(shell: &Shell, resource: Resource, version: &mut String, backoff
         Err(error) => return End::Failed(error.to_string()),
     };
     let opening = shell.api.client().request_events::<Envelope>(request);
-    let mut events = match tokio::time::timeout(OPEN_LIMIT, opening).await {
+    let asked = Instant::now();
+    let opened = tokio::time::timeout(OPEN_LIMIT, opening).await;
+    let code = match &opened {
+        Ok(Ok(_)) => 200,
+        Ok(Err(kube::Error::Api(status))) => status.code,
+        Ok(Err(_)) | Err(_) => 0,
+    };
+    let all = ObjectRef::new(resource, namespace(&shell.settings, resource), "");
+    shell.telemetry.called(&all, "Watch", code, asked.elapsed());
+    let mut events = match opened {
         Ok(Ok(events)) => pin!(events),
         Ok(Err(kube::Error::Api(status))) if status.code == 410 => return End::Expired,
         Ok(Err(error)) => return End::Failed(chain(&error)),

@@ -38,7 +38,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, analysis: &ExperimentAnalysis) {
         let what = format!("AnalysisRun '{}'", analysis.name);
         let message = transition(&what, before.phase.as_str(), status.phase.as_str(), &status.message);
         let warning = status.phase.completed() && status.phase != AnalysisPhase::Successful;
-        draft.events.push(Event { warning, reason: format!("AnalysisRun{}", status.phase), message });
+        draft.events.push(Event { warning, reason: format!("AnalysisRun{}", status.phase), message, of: None });
     }
     if status.phase == AnalysisPhase::None && status.message.is_empty() {
         return;

@@ -59,7 +59,7 @@ fn tell_phase(draft: &mut Draft<'_>) {
     let warning = to.completed() && to != AnalysisPhase::Successful;
     let message = transition("Experiment", from.as_str(), to.as_str(), &draft.status.message);
     draft.because(message.as_str());
-    draft.events.push(Event { warning, reason: format!("Experiment{to}"), message });
+    draft.events.push(Event { warning, reason: format!("Experiment{to}"), message, of: None });
 }
 
 /// `Template 'web' transitioned from Progressing -> Running: message`.

@@ -62,7 +62,7 @@ impl<'a> Draft<'a> {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
-    /// Plans a write, and answers its failure if it is known to fail. The event tells of it otherwise.
+    /// Plans a write with the event that tells of it once it is made, and answers its failure if it is known to fail.
     ///
     /// What failed is planned again: only then does the executor know that this decision has taken the failure into
     /// account, and writes the status that tells of it.
@@ -70,10 +70,8 @@ impl<'a> Draft<'a> {
         self.because(action.to_string());
         let mut failures = self.world.failures.iter();
         let failure = failures.find(|failure| failure.object == *action.object() && failure.action == action.kind());
+        self.events.extend(event.map(|event| event.of(&action)));
         self.actions.push(action);
-        if failure.is_none() {
-            self.events.extend(event);
-        }
         failure
     }
 

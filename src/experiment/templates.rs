@@ -55,7 +55,7 @@ pub(super) fn reconcile(draft: &mut Draft<'_>, template: &ExperimentTemplate) {
         let what = format!("Template '{}'", template.name);
         let message = transition(&what, &before.status, &status.status, &status.message);
         draft.because(message.as_str());
-        draft.events.push(Event { warning, reason: format!("Template{}", status.status), message });
+        draft.events.push(Event { warning, reason: format!("Template{}", status.status), message, of: None });
     }
     match draft.status.template_statuses.iter_mut().find(|known| known.name == template.name) {
         Some(known) => *known = status,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::analysis::spec;
+use crate::analysis::{machine, spec};
 use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisRunSpec};
 use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::names::{self, INSTANCE_ID, POD_TEMPLATE_HASH, REVISION, ROLLOUT_TYPE, STEP_INDEX};
@@ -133,8 +133,10 @@ pub(super) fn verdict(scene: &Scene<'_>, status: &RolloutStatus) -> Option<Strin
     })
 }
 
-/// Seconds for which nobody is told that a new run has not been taken up yet: it is a matter of milliseconds.
-const TAKE_UP_SECONDS: i64 = 5;
+/// Seconds for which nothing is made of a run that is not taken up, or of a measurement that is due: both are a matter of
+/// milliseconds, as long as the provider answers. One that takes longer holds the update until it has answered or its timeout
+/// is over, and that is a measurement, too.
+const SIGN_SECONDS: i64 = 5;
 
 /// Follows the runs of the update that is under way, starts what is missing and ends what is of no use any more.
 /// Returns whether the analysis of the current step was successful.
@@ -167,9 +169,7 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
         } else if matches!(role, Role::Step(_)) {
             successful = run.is_some_and(|run| phase(run) == AnalysisPhase::Successful);
         }
-        if role == Role::Background {
-            expect_a_sign(draft, run);
-        }
+        expect_a_sign(draft, role, run);
     }
     end_others(scene, draft, &kept);
     kept.extend(ROLES.into_iter().filter_map(|role| Some(role.reference(&draft.status)?.name.clone())));
@@ -177,19 +177,30 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
     successful
 }
 
-/// Holds the update until its run in the background has been taken up. Its measurements are not waited for; but a run to
-/// whose status nothing can be written would let every version pass.
-fn expect_a_sign(draft: &mut Draft<'_>, run: Option<&AnalysisRun>) {
-    draft.unjudged = run.is_none_or(|run| phase(run) == AnalysisPhase::None);
-    let Some(run) = run.filter(|_| draft.unjudged) else { return };
-    let Some(created) = created(run) else { return };
-    let late = after(created, TAKE_UP_SECONDS);
+/// Holds the update while nobody judges it: its run in the background has not been taken up, or what it was to measure is
+/// not there. A run to whose status nothing can be written would let every version pass. The runs of steps and promotions
+/// hold it by themselves.
+fn expect_a_sign(draft: &mut Draft<'_>, role: Role, run: Option<&AnalysisRun>) {
+    let begun = run.filter(|run| phase(run) != AnalysisPhase::None);
+    draft.unjudged |= role == Role::Background && begun.is_none();
+    let due = begun.map_or_else(|| run.and_then(created), |run| machine::due(draft.world.now, run));
+    let (Some(run), Some(due)) = (run, due) else { return };
+    let late = after(due, SIGN_SECONDS);
     if draft.world.now < late {
         draft.wake_at(late);
         return;
     }
-    let why = "its status is empty since it was created; may the controller write it?";
-    draft.doubt = Some(format!("AnalysisRun {} judges nothing yet: {why}", name(run)));
+    draft.unjudged |= role == Role::Background;
+    let name = name(run);
+    draft.doubt = Some(match begun {
+        None => format!(
+            "AnalysisRun {name} judges nothing yet: its status is empty since it was created; may the controller write it?"
+        ),
+        Some(_) => format!(
+            "AnalysisRun {name} judges nothing any more: what it was to measure at {due} is not in its status; \
+             does its provider answer, and may the controller write it?"
+        ),
+    });
 }
 
 /// Ends every run: nothing is being judged any more. `aborting` tells that this decision is the one that aborts.

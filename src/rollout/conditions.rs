@@ -9,7 +9,7 @@ use crate::api::steps::CanaryStep;
 
 use super::draft::{Draft, after};
 use super::scene::Scene;
-use super::{blue_green, events};
+use super::{blue_green, events, restart};
 
 const AVAILABLE: &str = "Available";
 const COMPLETED: &str = "Completed";
@@ -117,10 +117,11 @@ fn pause(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// Returns whether this decision found a healthy Rollout to be no longer so.
+/// Returns whether this decision found a healthy Rollout to be no longer so. A restart is over when every pod has been
+/// replaced: in between, between one pod and the next, all of them may be available.
 fn healthy(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
     let paused = !draft.status.pause_conditions.is_empty() || scene.rollout.spec.paused;
-    if !paused && is_healthy(scene, &draft.status) {
+    if !paused && !restart::is_under_way(scene, &draft.status) && is_healthy(scene, &draft.status) {
         set(draft, HEALTHY, "True", "RolloutHealthy", "Rollout is healthy");
         false
     } else {
@@ -172,20 +173,27 @@ fn progressing(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts, became_u
         return;
     }
     let name = scene.revisions.new.map(|new| new.name.as_str()).or(facts.created.as_deref());
+    let restarting = restart::is_under_way(scene, &draft.status);
+    // What a restart takes away it is about to replace: that, too, is to take no longer than the deadline.
+    let lost_pods = draft.status.available_replicas < scene.observed.available_replicas;
     if let Some(created) = &facts.created {
         replace(draft, PROGRESSING, "True", "NewReplicaSetCreated", format!("Created new replica set \"{created}\""));
     } else if find(&draft.status, PROGRESSING).is_none() && name.is_some() {
         let message = format!("Found new replica set \"{}\"", name.unwrap_or_default());
         set(draft, PROGRESSING, "True", "FoundNewReplicaSet", message);
-    } else if is_healthy(scene, &draft.status) {
+    } else if !restarting && is_healthy(scene, &draft.status) {
         let message = format!("ReplicaSet \"{}\" has successfully progressed.", name.unwrap_or_default());
         set(draft, PROGRESSING, "True", NEW_AVAILABLE, message);
     } else if !draft.status.pause_conditions.is_empty() || scene.rollout.spec.paused {
         // Said by `pause` already: a pause is not measured by its progress.
-    } else if became_unhealthy && is_stable(&draft.status) {
+    } else if became_unhealthy && !restarting && is_stable(&draft.status) {
         let message = "Rollout does not have minimum availability";
         replace(draft, PROGRESSING, "True", "ReplicaSetNotAvailable", message);
-    } else if became_unhealthy || facts.started_over || made_progress(scene.observed, &draft.status) {
+    } else if became_unhealthy
+        || facts.started_over
+        || made_progress(scene.observed, &draft.status)
+        || restarting && lost_pods
+    {
         replace(draft, PROGRESSING, "True", "ReplicaSetUpdated", subject(scene, name, "is progressing."));
     } else if timed_out(scene, &draft.status) {
         set(draft, PROGRESSING, "False", TIMED_OUT, subject(scene, name, "has timed out progressing."));

@@ -77,13 +77,10 @@ impl<'a> Draft<'a> {
         self.events.push(event);
     }
 
-    /// Plans a write, and the event that tells of it unless the write is known to fail.
+    /// Plans a write, and the event that tells of it once it is made.
     pub fn act(&mut self, action: Action, event: Option<Event>) {
-        let failed = self.failure(action.object(), action.kind()).is_some();
+        self.events.extend(event.map(|event| event.of(&action)));
         self.actions.push(action);
-        if !failed {
-            self.events.extend(event);
-        }
     }
 
     /// The failure of such a write in the previous plan.

@@ -114,6 +114,7 @@ pub(super) fn analysis(kind: &str, run: &str, phase: AnalysisPhase, previous: Op
         warning,
         reason: format!("AnalysisRun{phase}"),
         message: format!("{kind} Analysis Run '{run}' Status New: '{phase}' Previous: '{previous}'"),
+        of: None,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::api::names::DESIRED_REPLICAS;
 use crate::api::rollout::RolloutStatus;
-use crate::plan::{Action, FailedAction};
+use crate::plan::{Action, Event, FailedAction};
 
 use super::conditions::{self, Facts};
 use super::draft::Draft;
@@ -46,12 +46,11 @@ pub(super) fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size
         draft.act(action, None);
     }
     draft.events.extend(facts.skip.map(events::skip_steps));
-    let size = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
+    let scaled = scene.revisions.new.is_none().then(|| create(scene, draft, size, facts));
     if let Some(new) = scene.revisions.new
         && conditions::says_not_created(&draft.status, &new.name)
     {
-        // What failed has succeeded when it was tried again, which nobody has told yet.
-        draft.event(events::created(&new.name, number));
+        // What failed has succeeded when it was tried again, which no condition says yet.
         facts.created = Some(new.name.clone());
     }
     // A first blue-green version is promoted in this same pass, so nothing has begun that is not completed.
@@ -59,9 +58,7 @@ pub(super) fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size
     if facts.started_over && !promotes && !conditions::says_not_completed(&draft.status) {
         draft.event(events::not_completed(number, &scene.revisions.hash));
     }
-    if let (Some(size @ 1..), Some(name)) = (size, &facts.created) {
-        draft.event(events::scaled(name, number, 0, size));
-    }
+    draft.events.extend(scaled.flatten());
 }
 
 /// Deals with the pods that are there rather than with how many there are: those of a Deployment that goes, those that
@@ -72,9 +69,9 @@ pub(super) fn look_after_pods(scene: &Scene<'_>, draft: &mut Draft<'_>, routing:
     restart::follow(scene, draft, &routing.traffic, admitted);
 }
 
-/// Creates the new ReplicaSet and returns its size. It has it at once: nothing stands on its being empty first, and that
-/// saves a write for every update.
-fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts) -> i32 {
+/// Creates the new ReplicaSet, and answers the event of its being scaled. It has its size at once: nothing stands on its
+/// being empty first, and that saves a write for every update.
+fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts) -> Option<Event> {
     let mut action = revision::create(scene.world, &scene.revisions, scene.desired);
     let name = action.object().name.clone();
     if let Action::Create { body, .. } = &mut action {
@@ -83,9 +80,10 @@ fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts
     }
     let number = scene.revisions.number();
     draft.because(format!("create ReplicaSet {name} (revision {number}) with {size} pods"));
+    let scaled = (size > 0).then(|| events::scaled(&name, number, 0, size).of(&action));
     draft.act(action, Some(events::created(&name, number)));
     facts.created = Some(name);
-    size
+    scaled
 }
 
 /// Tries again to create the new ReplicaSet; until that succeeds, the update does not begin.
@@ -94,7 +92,8 @@ pub(super) fn retry_create(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut
     let message = format!("Failed to create new replica set \"{}\": {error}", action.object().name);
     draft.because(message.as_str());
     draft.event(events::create_failed(&message));
-    draft.act(action, None);
+    let created = events::created(&action.object().name, scene.revisions.number());
+    draft.act(action, Some(created));
     facts.create_error = Some(message);
 }
 

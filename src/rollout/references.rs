@@ -3,7 +3,6 @@
 use crate::analysis::spec::{self, Purpose};
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
-use crate::api::steps::RolloutAnalysis;
 use crate::api::validation;
 
 use super::scene::Scene;
@@ -47,22 +46,9 @@ fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
     scene.analyses().find_map(|(path, placed)| spec::validate_placed(placed, &path, scene.source()).into_iter().next())
 }
 
-/// An analysis of an experiment may go on for ever: the experiment's end is its own.
 fn experiments(scene: &Scene<'_>) -> Option<FieldError> {
-    let at = FieldPath::new("spec.strategy.canary.steps");
-    let steps = scene.canary.steps.iter().enumerate();
-    let analyses = steps.flat_map(|(index, step)| {
-        let path = at.index(index).child("experiment").child("analyses");
-        let analyses = step.experiment.iter().flat_map(|experiment| &experiment.analyses).enumerate();
-        analyses.map(move |(index, analysis)| (path.index(index), analysis)).collect::<Vec<_>>()
-    });
-    analyses.into_iter().find_map(|(path, analysis)| {
-        let asked = RolloutAnalysis {
-            templates: vec![analysis.template()],
-            args: analysis.args.clone(),
-            ..RolloutAnalysis::default()
-        };
-        spec::validate_reference(&asked, Purpose::Background, &path, scene.source()).into_iter().next()
+    scene.canary.experiment_analyses().into_iter().find_map(|(path, analysis)| {
+        spec::validate_reference(&analysis, Purpose::Background, &path, scene.source()).into_iter().next()
     })
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::api::Rollout;
 use crate::api::resource::POD;
+use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, Basis, FailedAction};
 
 use super::draft::Draft;
@@ -28,6 +29,11 @@ fn asked(rollout: &Rollout) -> Option<Timestamp> {
 /// Whether a restart is under way, or will be: what `status.message` says.
 pub(super) fn is_asked(scene: &Scene<'_>, restarted_at: Option<&crate::api::common::Time>) -> bool {
     scene.rollout.spec.restart_at.is_some() && scene.rollout.spec.restart_at.as_ref() != restarted_at
+}
+
+/// Whether pods are being replaced: the instant has come, and not all of them are newer yet.
+pub(super) fn is_under_way(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
+    is_asked(scene, status.restarted_at.as_ref()) && is_due(scene.rollout, scene.world.now)
 }
 
 /// Whether pods have to be evicted now, so that a decision needs to see them.

@@ -1,6 +1,6 @@
 //! The weight of the canary: what it should be, and what the routers were seen to make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::api::resource::VIRTUAL_SERVICE;
 use crate::api::rollout::RolloutStatus;
@@ -143,13 +143,16 @@ pub(super) fn route(
     follows && all && !edited && !broken
 }
 
-/// The Services of the Rollout's experiments, running or not: what a split names of them is made, the rest removed.
-pub(super) fn experiment_services(world: &World) -> BTreeSet<String> {
+/// The Services of the Rollout's experiments, running or not, with the hash of their pods: what a split names of them is
+/// made, the rest removed.
+pub(super) fn experiment_services(world: &World) -> BTreeMap<String, String> {
     let recorded = world.rollout.status.iter().flat_map(|status| &status.canary.weights);
-    let recorded = recorded.flat_map(|weights| &weights.additional).map(|destination| &destination.service_name);
+    let recorded = recorded.flat_map(|weights| &weights.additional).map(|to| (&to.service_name, &to.pod_template_hash));
     let statuses = world.experiments.iter().filter_map(|experiment| experiment.status.as_ref());
-    let known = statuses.flat_map(|status| &status.template_statuses).map(|template| &template.service_name);
-    known.chain(recorded).filter(|name| !name.is_empty()).cloned().collect()
+    let known = statuses.flat_map(|status| &status.template_statuses);
+    let known = known.map(|template| (&template.service_name, &template.pod_template_hash));
+    let named = recorded.chain(known).filter(|(service, _)| !service.is_empty());
+    named.map(|(service, hash)| (service.clone(), hash.clone())).collect()
 }
 
 fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, routing: &Routing<'_>, weight: i32) {

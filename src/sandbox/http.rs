@@ -156,6 +156,10 @@ impl Request<'_> {
                 let bound = subresource::bind(&mut state, &target, &self.object()?, self.shared.clock.now())?;
                 Ok(json_answer(201, &bound, &[]))
             }
+            (_, "status") if !serves_status(&target) => Err(match target.resource.custom {
+                true => status::not_found(&target.resource, &target.name),
+                false => status::no_such_path(),
+            }),
             (_, "" | "status") => Err(status::method_not_allowed()),
             _ => Err(status::no_such_path()),
         }

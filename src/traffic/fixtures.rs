@@ -1,6 +1,6 @@
 //! What the tests of all routers have in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ pub(super) fn with<T>(rollout: &Rollout, kind: Resource, list: &[Value], f: impl
         stable_service: "web-stable",
         canary_service: "web-canary",
         services: &BTreeMap::from([("web-exp".to_owned(), experiment)]),
-        experiment_services: &BTreeSet::from(["web-exp".to_owned()]),
+        experiment_services: &BTreeMap::from([("web-exp".to_owned(), "x1".to_owned())]),
         routes: &routes.collect(),
     })
 }
@@ -69,7 +69,9 @@ pub(super) fn edited(
     let mut list = list.to_vec();
     for action in actions {
         let Action::JsonPatch { patch, object, .. } = &action else { panic!("{action}") };
-        let object = list.iter_mut().find(|it| it["metadata"]["name"] == *object.object.name).unwrap();
+        let ObjectRef { resource: of, name, .. } = &object.object;
+        let is_it = |it: &&mut Value| it["metadata"]["name"] == **name && resource(it).unwrap_or(kind) == *of;
+        let object = list.iter_mut().find(is_it).unwrap();
         json_patch::patch(object, patch).unwrap();
     }
     Ok(list)

@@ -77,8 +77,9 @@ pub struct Context<'a> {
     pub canary_service: &'a str,
     /// Services of the namespace that the strategy names.
     pub services: &'a BTreeMap<String, Observed<Service>>,
-    /// Names of Services that experiments of this Rollout have, or had: their backends come and go with a split.
-    pub experiment_services: &'a BTreeSet<String>,
+    /// Services that experiments of this Rollout have, or had, with the hash of their pods (empty when it is not known):
+    /// their backends come and go with a split.
+    pub experiment_services: &'a BTreeMap<String, String>,
     pub routes: &'a Routes,
 }
 

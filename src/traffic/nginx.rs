@@ -255,8 +255,11 @@ fn desired(
     annotations.insert(format!("{prefix}/canary"), "true".to_owned());
     annotations.insert(format!("{prefix}/canary-weight"), wanted.canary.to_string());
     let routing = context.rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
-    if routing.is_some_and(|routing| routing.max_traffic_weight.is_some()) {
-        annotations.insert(format!("{prefix}/canary-weight-total"), wanted.total.to_string());
+    // Once said it has to stay right: without `maxTrafficWeight` it is what it would be if it were absent.
+    let total = format!("{prefix}/canary-weight-total");
+    let said = pair.companion.is_some_and(|companion| companion["metadata"]["annotations"][&total].is_string());
+    if said || routing.is_some_and(|routing| routing.max_traffic_weight.is_some()) {
+        annotations.insert(total, wanted.total.to_string());
     }
     annotations.extend(nginx.iter().flat_map(|nginx| nginx.canary_ingress_annotations.clone()));
     let mut spec = json!({ "rules": rules });

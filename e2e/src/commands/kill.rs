@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::clients;
 use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::suite;
+use crate::tally::Tally;
 
 #[derive(Debug, clap::Args)]
 pub struct Kill {
@@ -21,24 +23,18 @@ impl Kill {
     pub async fn run(self, folder: &Path) -> Result<()> {
         if self.seed.is_empty() {
             let is_chosen = |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
-            let tests: Vec<_> = disruption::suite().iter().filter(|(name, _)| is_chosen(name)).collect();
-            return suite::run(folder, EnvironmentOptions::full(), &tests).await;
+            let tests: Vec<_> =
+                disruption::suite().iter().chain(clients::suite()).filter(|(name, _)| is_chosen(name)).collect();
+            return suite::run(folder, EnvironmentOptions::full(), &tests).await?.end();
         }
-        let mut outcome = Ok(());
+        let mut tally = Tally::default();
         for seed in self.seed {
             // The shops of one run are in the way of the next.
             let folder = folder.join(seed.to_string());
             let mut environment = Environment::start(&folder, EnvironmentOptions::full()).await?;
-            let ended = disruption::killed(&mut environment, seed).await;
+            tally.test(&format!("seed {seed}"), disruption::killed(&mut environment, seed)).await;
             environment.stop().await;
-            match ended {
-                Ok(()) => println!("seed {seed} ... ok"),
-                Err(error) => {
-                    println!("seed {seed} ... FAILED\n{error:?}");
-                    outcome = Err(error);
-                }
-            }
         }
-        outcome
+        tally.end()
     }
 }

@@ -1,9 +1,10 @@
 //! `scenarios`: those that make sense on the real control plane, several at a time.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, timeout};
@@ -13,6 +14,7 @@ use crate::cluster::CONTROLLER;
 use crate::controller::Controller;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::scenario::{self, Scenario, real};
+use crate::tally::Tally;
 use crate::tools::{Part, Tools};
 
 /// No scenario takes longer; one that does has met a bug of this program.
@@ -36,77 +38,51 @@ pub struct Scenarios {
     at_once: usize,
 }
 
-/// How many tests there were of each outcome.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub passed: usize,
-    pub failed: usize,
-}
-
 impl Scenarios {
     pub async fn run(self, folder: &Path) -> Result<()> {
         Tools::find(&[Part::Helm])?;
         let environment = Environment::start(folder, EnvironmentOptions::full()).await?;
         chart::install(&environment.tools, &environment.client).await?;
-        let tally = play(environment, folder, &self.words, self.at_once).await?;
-        println!("{tally}");
-        ensure!(tally.failed == 0, "{} scenarios failed", tally.failed);
-        Ok(())
+        let mut tally = Tally::default();
+        let played = play(environment, folder, &self.words, self.at_once, &mut tally).await;
+        tally.end_after(played)
     }
 }
 
-/// Runs the scenarios and prints what became of each. The environment is stopped at the end.
-pub async fn play(environment: Environment, folder: &Path, words: &[String], at_once: usize) -> Result<Tally> {
+/// Runs the scenarios. The environment is stopped at the end.
+pub async fn play(
+    environment: Environment,
+    folder: &Path,
+    words: &[String],
+    at_once: usize,
+    tally: &mut Tally,
+) -> Result<()> {
     let mut scenarios = scenario::all()?;
     let is_chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     scenarios.retain(|scenario| scenario.real && is_chosen(&scenario.name));
     let controller = Controller::start(&environment.cluster, folder, CONTROLLER, FLAGS)?;
     let shared = Arc::new(Mutex::new(real::Shared { environment, controller, other: None }));
     let (alone, together): (Vec<Scenario>, Vec<Scenario>) = scenarios.into_iter().partition(|it| it.alone);
-    let mut tally = Tally::default();
     for (scenarios, at_once) in [(together, at_once), (alone, 1)] {
         let played = futures::stream::iter(&scenarios).map(|scenario| play_one(shared.clone(), scenario));
-        let outcomes: Vec<bool> = played.buffer_unordered(at_once.max(1)).collect().await;
-        for passed in outcomes {
-            tally.count(passed);
+        let mut played = pin!(played.buffer_unordered(at_once.max(1)));
+        while let Some((scenario, took, outcome)) = played.next().await {
+            tally.add("scenario", &scenario.name, took, outcome);
         }
     }
     // Every scenario has ended, and with it its handle.
     let shared = Arc::into_inner(shared).context("a scenario goes on after its end")?.into_inner();
     shared.controller.stop().await;
     shared.environment.stop().await;
-    Ok(tally)
+    Ok(())
 }
 
-async fn play_one(shared: Arc<Mutex<real::Shared>>, scenario: &Scenario) -> bool {
+async fn play_one(shared: Arc<Mutex<real::Shared>>, scenario: &Scenario) -> (&Scenario, Duration, Result<()>) {
     let started = Instant::now();
     let outcome = match timeout(LONGEST, real::play(shared, scenario)).await {
         Ok(Ok(trace)) => scenario::compare(scenario, "real cluster", &trace, false),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(anyhow::anyhow!("it has not ended after {LONGEST:?}")),
     };
-    let seconds = started.elapsed().as_secs_f64();
-    match outcome {
-        Ok(()) => {
-            println!("scenario {} ... ok ({seconds:.1} s)", scenario.name);
-            true
-        }
-        Err(error) => {
-            println!("scenario {} ... FAILED ({seconds:.1} s)\n{error:#}\n", scenario.name);
-            false
-        }
-    }
-}
-
-impl Tally {
-    pub fn count(&mut self, passed: bool) {
-        self.passed += usize::from(passed);
-        self.failed += usize::from(!passed);
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
-    }
+    (scenario, started.elapsed(), outcome)
 }

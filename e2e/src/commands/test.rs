@@ -17,15 +17,17 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::fidelity::Fidelity;
-use super::scenarios::{FLAGS, Tally, play};
+use super::scenarios::{FLAGS, play};
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
 use crate::chart::{self, RELEASE};
+use crate::clients;
 use crate::cluster::{ADMIN, CONTROLLER, ClusterOptions};
 use crate::controller::Controller;
 use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::suite;
+use crate::tally::Tally;
 use crate::tools::{Part, Tools};
 
 /// What the namespaces of the tests of rights begin with.
@@ -42,44 +44,32 @@ pub struct Test {
 
 impl Test {
     pub async fn run(self, folder: &Path) -> Result<()> {
+        let mut tally = Tally::default();
+        let tested = self.test(folder, &mut tally).await;
+        tally.end_after(tested)
+    }
+
+    async fn test(self, folder: &Path, tally: &mut Tally) -> Result<()> {
         Tools::find(&[Part::Helm])?;
         let cluster = ClusterOptions { audited_reads: true, ..ClusterOptions::default() };
         let options = EnvironmentOptions { cluster, ..EnvironmentOptions::full() };
         let environment = Environment::start(folder, options).await?;
-        let mut tally = Tally::default();
-        tally.test("crds_are_taken_by_client_side_apply", crds(&environment, &["apply"]).await);
-        tally.test(
-            "crds_are_taken_by_server_side_apply",
-            crds(&environment, &["apply", "--server-side", "--force-conflicts"]).await,
-        );
-        tally.test("crds_are_explained", explained(&environment).await);
-        tally.test("the_sandbox_answers_as_the_api_server", sandbox(folder).await);
+        tally.test("crds_are_taken_by_client_side_apply", crds(&environment, &["apply"])).await;
+        let server_side = crds(&environment, &["apply", "--server-side", "--force-conflicts"]);
+        tally.test("crds_are_taken_by_server_side_apply", server_side).await;
+        tally.test("crds_are_explained", explained(&environment)).await;
+        tally.test("the_sandbox_answers_as_the_api_server", sandbox(folder)).await;
         chart::install(&environment.tools, &environment.client).await?;
-        rights(&environment, folder, &mut tally).await?;
+        rights(&environment, folder, tally).await?;
         chart::install(&environment.tools, &environment.client).await?;
 
         let audit = environment.cluster.audit();
         let mark = audit.mark();
-        let scenarios = play(environment, folder, &[], self.at_once).await?;
-        tally.passed += scenarios.passed;
-        tally.failed += scenarios.failed;
-        tally.test("the_charts_rights_are_enough", nothing_denied(&audit.since(mark)?));
-        let disruptions: Vec<_> = disruption::suite().iter().collect();
-        let disrupted = suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &disruptions).await;
-        tally.test("releases_end_well_though_they_are_disrupted", disrupted);
-        println!("{tally}");
-        ensure!(tally.failed == 0, "{} tests failed", tally.failed);
+        play(environment, folder, &[], self.at_once, tally).await?;
+        tally.test("the_charts_rights_are_enough", async { nothing_denied(&audit.since(mark)?) }).await;
+        let tests: Vec<_> = disruption::suite().iter().chain(clients::suite()).collect();
+        tally.absorb(suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &tests).await?);
         Ok(())
-    }
-}
-
-impl Tally {
-    fn test(&mut self, name: &str, outcome: Result<()>) {
-        self.count(outcome.is_ok());
-        match outcome {
-            Ok(()) => println!("test {name} ... ok"),
-            Err(error) => println!("test {name} ... FAILED\n{error:#}"),
-        }
     }
 }
 
@@ -146,10 +136,10 @@ async fn rights(environment: &Environment, folder: &Path, tally: &mut Tally) -> 
     for role in &roles {
         for (index, rule) in role.rules.iter().enumerate() {
             let name = format!("{}-{index}", role.role);
-            let outcome =
-                denied_without(environment, &folder, role, index, &format!("{RIGHTS_NAMESPACES}{name}")).await;
+            let namespace = format!("{RIGHTS_NAMESPACES}{name}");
             let what = rule.resources.clone().unwrap_or_default().join(",");
-            tally.test(&format!("the_rule_for_{what}_is_needed"), outcome);
+            let denied = denied_without(environment, &folder, role, index, &namespace);
+            tally.test(&format!("the_rule_for_{what}_is_needed"), denied).await;
         }
         set_rules(client, role, &role.rules).await?;
     }

@@ -12,6 +12,7 @@
 //! | `virtualservice NAME sends N to DESTINATION` | the same of Istio; the destination is a host or a subset |
 //! | `virtualservice NAME has N routes` | for HTTP |
 //! | `subset SUBSET of NAME selects rN` | of a DestinationRule |
+//! | `destinationrule NAME is released` | no subset selects a revision, and no Rollout has marked it as its own |
 //! | `ingress NAME sends N` | the canary weight of an ingress-nginx Ingress |
 //! | `rN has M pods` | the N-th ReplicaSet that was made wants M pods and has them, all available |
 //! | `rN wants M pods` | its `spec.replicas` |
@@ -22,7 +23,9 @@
 //! | `deployment NAME wants N pods` | its `spec.replicas` |
 //! | `service NAME selects rN` | |
 //! | `there are N replicasets`, `there are N analysisruns`, `there are N experiments` | of all |
-//! | `experiment NAME is PHASE` | NAME as traces have it |
+//! | `experiment NAME is PHASE`, `run NAME is PHASE` | NAME as traces have it; a run is an AnalysisRun |
+//! | `run NAME is gone` | it was deleted |
+//! | `run NAME has M measurements` | of all of its metrics, those that are kept |
 //! | `template NAME has M pods`, `template NAME wants M pods` | the newest ReplicaSet of an Experiment's template |
 //! | `step analysis is PHASE`, and `background`, `pre-promotion`, `post-promotion` | as the Rollout's status says |
 //! | `the autoscaler sees N pods` | `status.HPAReplicas` |
@@ -50,6 +53,7 @@ enum Term {
     Route { kind: Kind, name: String, weight: i64, to: String },
     Rules { kind: Kind, name: String, count: usize },
     Subset { rule: String, name: String, revision: usize },
+    Released { rule: String },
     Ingress { name: String, weight: i64 },
     Pods { revision: usize, count: i64, there: bool },
     Gone { revision: usize },
@@ -62,6 +66,9 @@ enum Term {
     Analysis { strategy: &'static str, field: &'static str, phase: String },
     Autoscaler(i64),
     Experiment { name: String, phase: String },
+    Run { name: String, phase: String },
+    RunGone { name: String },
+    Measurements { name: String, count: usize },
     Template { name: String, count: i64, there: bool },
     Event(String),
 }
@@ -135,6 +142,10 @@ impl Term {
                 words.expect("selects")?;
                 Self::Subset { rule, name, revision: revision(words.word("rN")?)? }
             }
+            "destinationrule" => {
+                let rule = text(words)?;
+                words.expect("is released").map(|()| Self::Released { rule })?
+            }
             "ingress" => {
                 let name = text(words)?;
                 words.expect("sends")?;
@@ -179,6 +190,16 @@ impl Term {
                 let name = text(words)?;
                 words.expect("is")?;
                 Self::Experiment { name, phase: text(words)? }
+            }
+            "run" => {
+                let name = text(words)?;
+                if words.take("has") {
+                    let count = usize::try_from(words.number()?).context("a count is not negative")?;
+                    words.expect("measurements")?;
+                    return Ok(Self::Measurements { name, count });
+                }
+                words.expect("is")?;
+                if words.take("gone") { Self::RunGone { name } } else { Self::Run { name, phase: text(words)? } }
             }
             "template" => {
                 let name = text(words)?;
@@ -243,8 +264,14 @@ impl Term {
             Self::Subset { rule, name, revision } => {
                 let subsets = state.object(Kind::DestinationRule, rule)["spec"]["subsets"].as_array().cloned();
                 let subset = subsets.into_iter().flatten().find(|subset| subset["name"] == name.as_str());
-                let hash = subset.as_ref().and_then(|subset| subset["labels"]["rollouts-pod-template-hash"].as_str());
+                let hash = subset.as_ref().and_then(|subset| hash_of_labels(&subset["labels"]));
                 hash.is_some() && hash == state.replica_set(*revision).map(hash_of)
+            }
+            Self::Released { rule } => {
+                let rule = state.object(Kind::DestinationRule, rule);
+                let mut subsets = rule["spec"]["subsets"].as_array().into_iter().flatten();
+                rule["metadata"]["annotations"]["argo-rollouts.argoproj.io/managed-by-rollouts"].is_null()
+                    && subsets.all(|subset| hash_of_labels(&subset["labels"]).is_none())
             }
             Self::Ingress { name, weight } => {
                 let annotations = &state.object(Kind::Ingress, name)["metadata"]["annotations"];
@@ -259,6 +286,12 @@ impl Term {
             Self::Experiment { name, phase } => {
                 state.experiment(name).is_some_and(|experiment| experiment["status"]["phase"] == phase.as_str())
             }
+            Self::Run { name, phase } => state.run(name).is_some_and(|run| run["status"]["phase"] == phase.as_str()),
+            Self::RunGone { name } => state.run(name).is_none(),
+            Self::Measurements { name, count } => state.run(name).is_some_and(|run| {
+                let results = run["status"]["metricResults"].as_array().into_iter().flatten();
+                results.map(|result| result["measurements"].as_array().map_or(0, Vec::len)).sum::<usize>() == *count
+            }),
             Self::Keeps { revision, count } => state
                 .replica_set(*revision)
                 .is_some_and(|set| set["status"]["availableReplicas"].as_i64().unwrap_or(0) >= *count),
@@ -287,6 +320,10 @@ impl Term {
             Self::Event(reason) => events.contains(reason),
         }
     }
+}
+
+fn hash_of_labels(labels: &Value) -> Option<&str> {
+    labels["rollouts-pod-template-hash"].as_str()
 }
 
 /// Where each rule of an HTTPRoute, or each HTTP route of a VirtualService, leads, with the weights.

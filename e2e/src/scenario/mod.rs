@@ -100,9 +100,7 @@ fn read(folder: &Path) -> Result<Vec<Scenario>> {
 /// # Errors
 /// They differ: the message shows where.
 pub fn compare(scenario: &Scenario, world: &str, found: &str, may_update: bool) -> Result<()> {
-    let own = scenario.variant.as_ref().map(|variant| scenario.file.with_extension(format!("{variant}.trace")));
-    let file = own.filter(|own| own.exists()).unwrap_or_else(|| scenario.file.with_extension("trace"));
-    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    let (file, expected) = (trace_file(scenario), expected(scenario));
     if expected == found {
         return Ok(());
     }
@@ -110,7 +108,7 @@ pub fn compare(scenario: &Scenario, world: &str, found: &str, may_update: bool) 
         if std::env::var_os(UPDATE).is_some() {
             return std::fs::write(&file, found).with_context(|| format!("writing {}", file.display()));
         }
-    } else if trace::with_events_apart(&expected) == trace::with_events_apart(found) {
+    } else if trace::is_same(&expected, found) {
         return Ok(());
     }
     let difference = trace::difference(&expected, found);
@@ -118,4 +116,15 @@ pub fn compare(scenario: &Scenario, world: &str, found: &str, may_update: bool) 
         "the trace on the {world} is not that of {} (- expected, + found; {UPDATE}=1 accepts it):\n{difference}",
         file.display()
     )
+}
+
+/// The committed trace; empty when there is none.
+pub fn expected(scenario: &Scenario) -> String {
+    std::fs::read_to_string(trace_file(scenario)).unwrap_or_default()
+}
+
+/// Where the committed trace is.
+fn trace_file(scenario: &Scenario) -> PathBuf {
+    let own = scenario.variant.as_ref().map(|variant| scenario.file.with_extension(format!("{variant}.trace")));
+    own.filter(|own| own.exists()).unwrap_or_else(|| scenario.file.with_extension("trace"))
 }

@@ -21,7 +21,16 @@ pub struct Recorder {
     shared: Arc<Mutex<Recorded>>,
     /// Counts the changes.
     version: watch::Receiver<u64>,
+    looked: Looked,
     _tasks: JoinSet<()>,
+}
+
+/// How far it was looked for something to happen. States are looked at one by one: one that lasts for a moment is found
+/// also when a busy machine shows it together with what came next.
+struct Looked {
+    state: State,
+    changes: usize,
+    events: usize,
 }
 
 struct Recorded {
@@ -56,7 +65,10 @@ impl Recorder {
         }
         // It fails only when all watches have ended, which they never do.
         let _ = all_listed.wait_for(|listed| *listed >= Kind::ALL.len()).await;
-        Self { shared, version: receiver, _tasks: tasks }
+        let looked = Looked { state: State::new(namespace, rollout), changes: 0, events: 0 };
+        let mut recorder = Self { shared, version: receiver, looked, _tasks: tasks };
+        recorder.look_at_all();
+        recorder
     }
 
     /// Everything that was seen so far, in the order of resourceVersions.
@@ -82,17 +94,55 @@ impl Recorder {
         matches!(timeout_at(deadline, self.version.changed()).await, Ok(Ok(())))
     }
 
-    /// Waits until a write of our own was seen. A write that changes nothing, or of a kind that is not watched, is not waited for.
-    pub async fn catch_up(&mut self, kind: Kind, name: &str, revision: u64, deadline: Instant) -> bool {
-        let key = (kind, name.to_owned());
+    /// Waits until something holds, beginning with the state that was looked at last. It is asked about each state, and the
+    /// reasons of the events after the first so many.
+    pub async fn until(
+        &mut self,
+        deadline: Instant,
+        events_from: usize,
+        holds: impl Fn(&State, &[String]) -> bool,
+    ) -> bool {
         loop {
-            if lock(&self.shared).newest.get(&key).is_some_and(|newest| *newest >= revision) {
-                return true;
+            let shared = self.shared.clone();
+            let recorded = lock(&shared);
+            loop {
+                let events = recorded.events.get(events_from..self.looked.events).unwrap_or_default();
+                if holds(&self.looked.state, events) {
+                    return true;
+                }
+                let Some(change) = recorded.changes.get(self.looked.changes) else { break };
+                self.looked.take(change);
             }
+            drop(recorded);
             if !self.next(deadline).await {
                 return false;
             }
         }
+    }
+
+    /// What is waited for from now on is not what has been.
+    pub fn look_at_all(&mut self) {
+        let recorded = lock(&self.shared);
+        recorded.changes.iter().skip(self.looked.changes).for_each(|change| self.looked.take(change));
+    }
+
+    /// Waits until a write of our own was seen: what is waited for from then on comes after it. A write that changes
+    /// nothing, or of a kind that is not watched, is not waited for.
+    pub async fn catch_up(&mut self, kind: Kind, name: &str, revision: u64, deadline: Instant) -> bool {
+        let key = (kind, name.to_owned());
+        while lock(&self.shared).newest.get(&key).is_none_or(|newest| *newest < revision) {
+            if !self.next(deadline).await {
+                return false;
+            }
+        }
+        let recorded = lock(&self.shared);
+        let rest = recorded.changes.get(self.looked.changes..).unwrap_or_default();
+        let is_it = |change: &Change| {
+            change.kind == kind && change.revision >= revision && change.object["metadata"]["name"] == name
+        };
+        let behind = rest.iter().position(is_it).map_or(rest.len(), |at| at + 1);
+        rest[..behind].iter().for_each(|change| self.looked.take(change));
+        true
     }
 
     /// Waits until nothing has changed for `quiet`, but not longer than `most`.
@@ -105,6 +155,14 @@ impl Recorder {
             }
             tokio::time::sleep_until(due.min(deadline)).await;
         }
+    }
+}
+
+impl Looked {
+    fn take(&mut self, change: &Change) {
+        self.state.apply(change);
+        self.changes += 1;
+        self.events += usize::from(is_of_rollout(change.kind, &change.object));
     }
 }
 
@@ -121,7 +179,7 @@ impl Recorded {
         *known = revision;
         // What was decoded from JSON can be encoded again.
         let object = serde_json::to_value(object).unwrap_or(Value::Null);
-        if kind == Kind::Event && object["involvedObject"]["kind"] == "Rollout" {
+        if is_of_rollout(kind, &object) {
             self.events.push(object["reason"].as_str().unwrap_or_default().to_owned());
         }
         let change = Change { revision, kind, deleted, object };
@@ -131,6 +189,11 @@ impl Recorded {
         self.changes.push(change);
         self.version.send_modify(|version| *version += 1);
     }
+}
+
+/// Whether it is an event of a Rollout.
+fn is_of_rollout(kind: Kind, object: &Value) -> bool {
+    kind == Kind::Event && object["involvedObject"]["kind"] == "Rollout"
 }
 
 async fn watch_kind(

@@ -2,6 +2,7 @@
 //!
 //! In virtual time, on a runtime of one thread whose clock is paused, every run is the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::Client;
+use kube::core::Status;
 use serde_json::json;
 use tidegate::clock::Clock;
 use tidegate::controller::{self, settings::Settings};
@@ -20,6 +22,7 @@ use tidegate::sandbox::cluster::Cluster;
 use tidegate::sandbox::prometheus::Prometheus;
 use tidegate::sandbox::traffic::{Conduct, Load, Target};
 use tidegate::sandbox::workloads::{Behaviour as PodBehaviour, Name};
+use tidegate::sandbox::{Call, Fault, Faults};
 use tokio::task::JoinHandle;
 
 use super::parse::Scenario;
@@ -54,7 +57,11 @@ pub struct Sandbox {
     namespace: String,
     controller: Option<JoinHandle<Result<()>>>,
     prometheus: InMemory,
+    forbidden: BTreeSet<String>,
 }
+
+/// The kinds that nobody may update or patch.
+struct Forbidden(BTreeSet<String>);
 
 /// The way from the controller to the sandbox's Prometheus, without a network.
 #[derive(Clone)]
@@ -88,7 +95,14 @@ impl Sandbox {
         cluster.apply(GATEWAY).context("making the Gateway")?;
         let prometheus =
             InMemory { prometheus: cluster.prometheus().clone(), clock: clock.clone(), stopped: Arc::default() };
-        let mut sandbox = Self { cluster, clock, namespace: namespace.to_owned(), controller: None, prometheus };
+        let mut sandbox = Self {
+            cluster,
+            clock,
+            namespace: namespace.to_owned(),
+            controller: None,
+            prometheus,
+            forbidden: BTreeSet::new(),
+        };
         sandbox.start_controller();
         Ok(sandbox)
     }
@@ -113,6 +127,19 @@ impl Sandbox {
         }
         self.cluster.stop().await;
         Ok(())
+    }
+}
+
+impl Faults for Forbidden {
+    fn before(&self, call: &Call) -> Fault {
+        if !matches!(call.verb, "update" | "patch") || !self.0.contains(&call.resource) {
+            return Fault::None;
+        }
+        let Call { verb, resource, name, .. } = call;
+        let message = format!("{resource} \"{name}\" is forbidden: cannot {verb} resource");
+        let mut status = Status::failure(&message, "Forbidden");
+        status.code = 403;
+        Fault::Refuse(Box::new(status))
     }
 }
 
@@ -203,6 +230,15 @@ impl World for Sandbox {
 
     async fn switch_prometheus(&mut self, to: Switch) -> Result<()> {
         self.prometheus.stopped.store(to == Switch::Off, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn switch_writes(&mut self, kind: &str, to: Switch) -> Result<()> {
+        match to {
+            Switch::On => self.forbidden.remove(kind),
+            Switch::Off => self.forbidden.insert(kind.to_owned()),
+        };
+        self.cluster.server().set_faults(Arc::new(Forbidden(self.forbidden.clone())));
         Ok(())
     }
 

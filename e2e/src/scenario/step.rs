@@ -19,6 +19,7 @@
 //! | `make the gateway refuse route NAME`, `make the gateway accept route NAME` | by a `sectionName` that no listener has; it says so in the route's status |
 //! | `stop Prometheus`, `start Prometheus` | |
 //! | `kill the controller`, `start the controller` | |
+//! | `forbid the controller to write KIND`, `allow the controller to write KIND` | as when its ClusterRole loses `update` and `patch`; in the sandbox only |
 //! | `exchange the controller` | kills it and starts the other one of the two that `tidegate-e2e hand-over` knows |
 //! | `save FILE` | writes what is there to FILE in `manifests/`; see [`super::snapshot`] |
 //!
@@ -90,6 +91,11 @@ pub enum Action {
     },
     Prometheus(Switch),
     Controller(Switch),
+    /// Whether the controller may write objects of this kind (`analysisruns.argoproj.io`).
+    Writes {
+        kind: String,
+        to: Switch,
+    },
     Exchange,
     /// Into a file in `manifests/`.
     Save(String),
@@ -141,6 +147,11 @@ impl Action {
             "retry" => Self::Retry,
             "pause" => Self::Pause,
             "resume" => Self::Resume,
+            verb @ ("forbid" | "allow") => {
+                words.expect("the controller to write")?;
+                let to = if verb == "allow" { Switch::On } else { Switch::Off };
+                Self::Writes { kind: words.word("a kind")?.to_owned(), to }
+            }
             "exchange" => words.expect("the controller").map(|()| Self::Exchange)?,
             "save" => Self::Save(words.word("a file")?.to_owned()),
             "restart" => Self::Restart,

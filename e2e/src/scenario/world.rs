@@ -58,6 +58,14 @@ pub trait World {
     /// The world cannot.
     async fn switch_controller(&mut self, to: Switch) -> Result<()>;
 
+    /// Takes the right to update and patch objects of a kind (as `analysisruns.argoproj.io`) away, or gives it back.
+    ///
+    /// # Errors
+    /// The world cannot.
+    async fn switch_writes(&mut self, kind: &str, _to: Switch) -> Result<()> {
+        bail!("nobody can be kept from writing {kind} here")
+    }
+
     /// Kills the controller and starts the other one in its place.
     ///
     /// # Errors

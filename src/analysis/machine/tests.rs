@@ -123,6 +123,34 @@ fn bench(fields: Value) -> Bench {
 }
 
 #[test]
+fn when_the_status_is_to_say_more() {
+    let spec = json!({"metrics": [
+        metric(json!({"name": "slow", "interval": "1m", "initialDelay": "30s"})),
+        metric(json!({"name": "fast", "interval": "10s", "count": 2})),
+    ]});
+    let mut bench = Bench::new(spec);
+    let due = |bench: &Bench| {
+        let at = due(bench.world.now, &bench.world.run)?;
+        Some(at.as_second() - START)
+    };
+    assert_eq!(due(&bench), None, "nobody has taken it up");
+    bench.run(0, Successful);
+    assert_eq!(due(&bench), Some(10));
+    bench.run(10, Successful);
+    assert_eq!(due(&bench), Some(30), "what has its count is looked at no more");
+    bench.at(30, |_| None);
+    assert_eq!(due(&bench), None, "nobody knows when a measurement in flight ends");
+    bench.edit(|run| {
+        let results = &mut run.status.as_mut().unwrap().metric_results;
+        results.last_mut().unwrap().measurements[0].resume_at = Some(Time(Timestamp::from_second(START + 40).unwrap()));
+    });
+    bench.world.now = Timestamp::from_second(START + 90).unwrap();
+    assert_eq!(due(&bench), Some(40), "also when that is long ago");
+    bench.terminate();
+    assert_eq!(due(&bench), None);
+}
+
+#[test]
 fn one_measurement_decides_a_metric_without_interval() {
     for (measured, message, events) in [
         (

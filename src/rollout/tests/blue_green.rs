@@ -2,17 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::running;
 use super::sim::Sim;
 use crate::api::analysis::AnalysisPhase;
-
-/// A running v1 with nothing written so far.
-fn running(strategy: Value, replicas: i32) -> Sim {
-    let mut sim = Sim::blue_green(strategy, replicas);
-    sim.run(20);
-    assert_eq!(sim.status().phase, "Healthy", "{}", sim.tail());
-    sim.forget();
-    sim
-}
 
 fn told(sim: &Sim) -> (&str, &str) {
     (&sim.status().phase, &sim.status().message)
@@ -56,7 +48,7 @@ fn an_update_tells_what_argo_tells() {
 
 #[test]
 fn old_pods_stay_for_the_delay_and_come_back_within_it() {
-    let mut sim = running(json!({"autoPromotionEnabled": false, "scaleDownDelaySeconds": 60}), 3);
+    let mut sim = running(Sim::blue_green(json!({"autoPromotionEnabled": false, "scaleDownDelaySeconds": 60}), 3));
     sim.image("web:v2");
     sim.run(20);
     assert_eq!((told(&sim), active(&sim)), (("Paused", "BlueGreenPause"), "web:v1"));
@@ -128,7 +120,7 @@ fn an_analysis_after_the_switch_takes_users_back() {
 #[test]
 fn a_promotion_waits_for_pods_that_have_just_crashed() {
     for strategy in [json!({"autoPromotionEnabled": false}), json!({"autoPromotionSeconds": 3000})] {
-        let mut sim = running(strategy, 3);
+        let mut sim = running(Sim::blue_green(strategy, 3));
         sim.image("web:v2");
         sim.run(20);
         sim.broken = Some("web:v2");
@@ -145,7 +137,7 @@ fn a_promotion_waits_for_pods_that_have_just_crashed() {
 
 #[test]
 fn a_preview_grows_before_it_is_promoted() {
-    let mut sim = running(json!({"autoPromotionSeconds": 30, "previewReplicaCount": 1}), 4);
+    let mut sim = running(Sim::blue_green(json!({"autoPromotionSeconds": 30, "previewReplicaCount": 1}), 4));
     sim.image("web:v2");
     sim.run(20);
     assert_eq!((sim.set("web:v2").replicas, told(&sim)), (1, ("Paused", "BlueGreenPause")));
@@ -225,94 +217,4 @@ fn the_strategy_may_change_at_any_moment() {
             assert_eq!(left.collect::<Vec<_>>(), Vec::<&str>::new(), "after {seconds} s");
         }
     }
-}
-
-/// Whatever users, pods and analysis do, in whatever order, and however often the controller dies: decisions settle, and
-/// the active Service keeps its pods.
-#[test]
-fn random_lives_settle_and_serve() {
-    for seed in 0..25 {
-        let mut sim = random_life(seed);
-        sim.world.failures.clear();
-        sim.broken = None;
-        sim.patch("the end of all faults", |status| {
-            status.abort = false;
-            status.pause_conditions.clear();
-        });
-        sim.edit("nothing is paused", |rollout| rollout.spec.paused = false);
-        sim.image("web:v9");
-        sim.run(30);
-        sim.patch("promoted", |status| status.promote_full = true);
-        sim.run(200);
-        assert_eq!(sim.status().phase, "Healthy", "seed {seed}: {}", sim.tail());
-        assert_eq!(sim.status().stable_rs, sim.set("web:v9").hash(), "seed {seed}");
-        assert_eq!(sim.selected("active"), sim.set("web:v9").hash(), "seed {seed}");
-        let others = sim.world.replica_sets.iter().filter(|set| set.hash() != sim.status().stable_rs);
-        assert!(others.clone().all(|set| set.replicas == 0), "seed {seed}: {}", sim.tail());
-    }
-}
-
-fn random_life(seed: u64) -> Sim {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut random = move |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    };
-    let mut strategy = json!({});
-    match random(3) {
-        0 => strategy["autoPromotionEnabled"] = false.into(),
-        1 => strategy["autoPromotionSeconds"] = 10.into(),
-        _ => {}
-    }
-    for field in ["prePromotionAnalysis", "postPromotionAnalysis"] {
-        if random(2) == 0 {
-            strategy[field] = json!({"templates": [{"templateName": "errors"}]});
-        }
-    }
-    if random(2) == 0 {
-        strategy["previewReplicaCount"] = random(3).into();
-    }
-    if random(2) == 0 {
-        strategy["scaleDownDelaySeconds"] = (random(4) * 7).into();
-        strategy["scaleDownDelayRevisionLimit"] = random(3).into();
-    }
-    let mut sim = Sim::blue_green(strategy, 4).template("errors");
-    sim.run(20);
-    sim.chance = (random(2) == 0).then_some(seed);
-    let images = ["web:v1", "web:v2", "web:v3"];
-    for _ in 0..30 {
-        match random(10) {
-            0 | 1 => sim.image(images[random(3) as usize]),
-            2 => sim.patch("abort", |status| status.abort = true),
-            3 => sim.patch("retry", |status| status.abort = false),
-            4 => sim.patch("promote", |status| status.pause_conditions.clear()),
-            5 => sim.patch("promote fully", |status| status.promote_full = true),
-            6 => {
-                let paused = random(2) == 0;
-                sim.edit("spec.paused", |rollout| rollout.spec.paused = paused);
-            }
-            7 => {
-                let replicas = 1 + random(7) as i32;
-                sim.edit("replicas", |rollout| rollout.spec.replicas = Some(replicas));
-            }
-            8 => sim.broken = [None, Some("web:v2"), Some("web:v3")][random(3) as usize],
-            _ => {
-                let phases = [AnalysisPhase::Successful, AnalysisPhase::Failed, AnalysisPhase::Inconclusive];
-                let phase = phases[random(3) as usize];
-                let unfinished = |run: &&std::sync::Arc<crate::api::AnalysisRun>| {
-                    run.status.as_ref().is_none_or(|status| !status.phase.completed())
-                };
-                let run = sim.world.analysis_runs.iter().find(unfinished);
-                if let Some(name) = run.and_then(|run| run.metadata.name.clone()) {
-                    sim.judge(&name, phase, "by chance");
-                }
-            }
-        }
-        sim.run(random(25) as i64);
-        let active = sim.selected("active");
-        let set = sim.world.replica_sets.iter().find(|set| set.hash() == active).unwrap();
-        let wanted = sim.world.rollout.spec.desired_replicas();
-        assert!(set.replicas >= wanted, "seed {seed}: {} of {wanted} pods for users\n{}", set.replicas, sim.tail());
-    }
-    sim
 }

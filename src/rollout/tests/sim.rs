@@ -293,8 +293,12 @@ impl Sim {
     pub fn settle(&mut self) {
         for _ in 0..MOST_PLANS {
             self.observe();
-            let plan = decide(&self.world);
-            assert_eq!(format!("{plan:?}"), format!("{:?}", decide(&self.world)), "the same World, the same plan");
+            let plan = self.told(decide(&self.world));
+            assert_eq!(
+                format!("{plan:?}"),
+                format!("{:?}", self.told(decide(&self.world))),
+                "the same World, the same plan"
+            );
             self.wake = plan.wake.filter(|wake| *wake > self.world.now);
             let changed = Some(&plan.status) != self.world.rollout.status.as_ref();
             let due = plan.wake.is_some_and(|wake| wake <= self.world.now);
@@ -327,37 +331,23 @@ impl Sim {
         }
     }
 
-    /// Traffic finds pods: every weight leads to a Service whose ReplicaSet has available pods, unless pods of that
-    /// version never become available or none are wanted.
-    pub fn check_service(&self) {
-        let spec = &self.world.rollout.spec;
-        if self.world.services.is_empty() || spec.replicas == Some(0) || spec.paused {
-            return;
-        }
-        let weight = self.weight();
-        for (name, weight) in [("stable", 100 - weight), ("canary", weight)] {
-            let selector = &self.world.services[name].object.selector;
-            let selected =
-                self.world.replica_sets.iter().find(|set| {
-                    selector.get(crate::api::names::POD_TEMPLATE_HASH).is_some_and(|hash| hash == set.hash())
-                });
-            let Some(selected) = selected.filter(|_| weight > 0) else { continue };
-            let fragile = self.broken == Some(&*image_of(selected)) || selected.status.available < selected.replicas;
-            assert!(
-                fragile || selected.replicas > 0,
-                "weight {weight} leads to no pods of {}\n{}",
-                selected.name,
-                self.trace
-            );
-        }
-    }
-
     /// Decides and executes once.
     pub fn once(&mut self) {
         self.observe();
-        let plan = decide(&self.world);
+        let plan = self.told(decide(&self.world));
         self.print(&plan);
         self.execute(plan);
+    }
+
+    /// The plan with the events that are told of it.
+    fn told(&self, mut plan: Plan<RolloutStatus>) -> Plan<RolloutStatus> {
+        plan.events.retain(|event| {
+            let of = event.of.as_ref();
+            self.succeeds(|failure| {
+                of.is_some_and(|(object, kind)| failure.object == *object && failure.action == *kind)
+            })
+        });
+        plan
     }
 
     fn print(&mut self, plan: &Plan<RolloutStatus>) {
@@ -449,16 +439,19 @@ impl Sim {
         }
     }
 
+    /// Whether an action succeeds that has failed or not.
+    fn succeeds(&self, action: impl Fn(&Failure) -> bool) -> bool {
+        self.heals || !self.world.failures.iter().any(action)
+    }
+
     fn execute(&mut self, plan: Plan<RolloutStatus>) {
-        let failed: Vec<Failure> = self.world.failures.clone();
         let dies = self.flip(4);
         for action in &plan.actions {
             if dies && self.flip(2) {
                 continue;
             }
             self.writes[0] += 1;
-            let fails = failed.iter().any(|known| known.object == *action.object() && known.action == action.kind());
-            if !fails || self.heals {
+            if self.succeeds(|failure| action.is(&failure.object, failure.action)) {
                 self.carry_out(action);
             }
         }
@@ -532,7 +525,7 @@ impl Sim {
                 value["metadata"]["resourceVersion"] = version.into();
                 route.since = now;
             }
-            // No test of this file restarts pods.
+            // No test here restarts pods.
             Action::Evict { .. } => {}
             Action::Delete { object, .. } => {
                 let name = &object.object.name;

@@ -77,7 +77,7 @@ impl<'a> Rules<'a> {
         let total = observed.split.total;
         let of = |service: &str| backends(rule).iter().find(|it| is_service(it, service)).map_or(0, weight);
         let (canary, stable) = (of(self.context.canary_service), of(self.context.stable_service));
-        let additional = self.context.experiment_services.iter();
+        let additional = self.context.experiment_services.keys();
         let additional: Vec<(&String, i64)> = additional
             .filter(|service| backends(rule).iter().any(|it| is_service(it, service)))
             .map(|service| (service, of(service)))
@@ -126,7 +126,7 @@ impl<'a> Rules<'a> {
         let mut additional = split.additional.clone();
         let mut after = Vec::new();
         for backend in backends(rule) {
-            let experiment = self.context.experiment_services.iter().find(|service| is_service(backend, service));
+            let experiment = self.context.experiment_services.keys().find(|service| is_service(backend, service));
             let wanted = if is_service(backend, self.context.canary_service) {
                 Some(split.canary)
             } else if is_service(backend, self.context.stable_service) {

@@ -12,7 +12,7 @@ use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::resource::{DESTINATION_RULE, ObjectRef};
 use crate::plan::Action;
 use crate::traffic::observed::{Observed, Routes, Service};
-use crate::traffic::{Context, RouterError, basis};
+use crate::traffic::{Context, RouterError, Split, basis};
 
 /// The names under which the stable and the canary subset pass as Services; none without a DestinationRule.
 pub fn roles(rollout: &Rollout) -> Option<(String, String)> {
@@ -88,6 +88,41 @@ pub fn select(rollout: &Rollout, routes: &Routes, hashes: &BTreeMap<String, Stri
     let said = format!("DestinationRule {} subset updated ({})", rule.name, said.join(", "));
     let what = said.split_once(" (").map_or("", |(_, rest)| rest.trim_end_matches(')')).to_owned();
     Some((Action::JsonPatch { object: basis(&reference, object), patch: Patch(operations), what }, said))
+}
+
+/// The write that gives every experiment with a weight a subset named as its Service, and takes those of others away. The
+/// VirtualService leads to the Service: the subsets are for routes and policies of users.
+pub(super) fn experiments(context: &Context<'_>, split: &Split) -> Option<Action> {
+    let reference = reference(context.rollout)?;
+    let object = &context.routes.get(&reference)?.object;
+    let subsets = object["spec"]["subsets"].as_array().map_or(&[][..], Vec::as_slice);
+    let wanted: Vec<Value> = context
+        .experiment_services
+        .iter()
+        .filter(|(service, hash)| split.additional.get(*service).is_some_and(|weight| *weight > 0) && !hash.is_empty())
+        .map(|(service, hash)| json!({ "name": service, "labels": { POD_TEMPLATE_HASH: hash } }))
+        .collect();
+    let is_ours =
+        |subset: &Value| subset["name"].as_str().is_some_and(|name| context.experiment_services.contains_key(name));
+    let stale = subsets.iter().enumerate().filter(|(_, subset)| is_ours(subset) && !wanted.contains(subset));
+    // From the end, so that what is before stays where it is.
+    let mut operations: Vec<PatchOperation> = stale
+        .rev()
+        .flat_map(|(index, subset)| {
+            let index = index.to_string();
+            let path = PointerBuf::from_tokens(["spec", "subsets", &index]);
+            let named = test(&["spec", "subsets", &index, "name"], subset["name"].clone());
+            [named, PatchOperation::Remove(RemoveOperation { path })]
+        })
+        .collect();
+    let missing = wanted.iter().filter(|subset| !subsets.contains(subset));
+    operations.extend(missing.map(|subset| add(&["spec", "subsets", "-"], subset.clone())));
+    if operations.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = wanted.iter().filter_map(|subset| subset["name"].as_str()).collect();
+    let what = if names.is_empty() { "no experiments".to_owned() } else { format!("experiments {}", names.join(", ")) };
+    Some(Action::JsonPatch { object: basis(&reference, object), patch: Patch(operations), what })
 }
 
 /// The Rollout that has taken this DestinationRule as its own.

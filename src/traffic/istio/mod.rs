@@ -54,6 +54,8 @@ impl Router for IstioRouter {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
+        let subsets = wanted.split.filter(|_| first_error.is_none());
+        actions.extend(subsets.and_then(|split| destination_rule::experiments(context, split)));
         // One that is missing or unfit must not keep an abort from the others.
         match first_error {
             Some(error) if actions.is_empty() => Err(error),
@@ -128,7 +130,7 @@ fn party<'a>(context: &'a Context<'_>, destination: &Value) -> Party<'a> {
     let destination = &destination["destination"];
     let host = destination["host"].as_str().unwrap_or_default();
     let is = |service: &str| !service.is_empty() && is_host(host, service, namespace(context.rollout));
-    if let Some(experiment) = context.experiment_services.iter().find(|service| is(service)) {
+    if let Some(experiment) = context.experiment_services.keys().find(|service| is(service)) {
         return Party::Experiment(experiment);
     }
     if let Some(rule) = rule(context.rollout) {

@@ -445,3 +445,17 @@ fn destinations_of_experiments_come_and_go() {
     assert_eq!(changed[0]["spec"]["http"][0]["route"][2]["weight"], json!(5));
     assert_eq!(edited(&by_host(), &changed, Wanted::only(&Split::new(0, 100))), [before]);
 }
+
+#[test]
+fn an_experiment_with_a_weight_has_a_subset_named_as_its_service() {
+    let route = json!({"http": [{"route": [to_subset("stable", 100), to_subset("canary", 0)]}]});
+    let before = [virtual_service(route), destination_rule([json!({}), json!({})])];
+    let during = edited(&by_subset(), &before, Wanted::only(&with_experiment(20, 15)));
+    let subsets = |objects: &[Value]| objects[1]["spec"]["subsets"].as_array().unwrap().clone();
+    let own = json!({"name": "web-exp", "labels": {POD_TEMPLATE_HASH: "x1"}});
+    assert_eq!(subsets(&during), [subsets(&before), vec![own]].concat());
+    let again = edited(&by_subset(), &during, Wanted::only(&with_experiment(20, 15)));
+    assert_eq!(again, during);
+    let after = edited(&by_subset(), &during, Wanted::only(&Split::new(0, 100)));
+    assert_eq!(subsets(&after), subsets(&before));
+}

@@ -168,8 +168,19 @@ fn weights_of_another_total_are_scaled() {
             .unwrap();
     let companion = after(&created[0], None);
     assert_eq!(companion["metadata"]["annotations"]["custom.nginx/canary-weight-total"], "1000");
-    with(&rollout, &[stable, companion], |context| {
+    with(&rollout, &[stable.clone(), companion.clone()], |context| {
         assert!(NginxRouter.observe(context, 1000).unwrap().makes(&wanted));
         assert_eq!(NginxRouter.observe(context, 100).unwrap().split.canary, 2);
+    });
+
+    // Hundredths again: thousandths that stayed would make every weight a tenth of what is asked for.
+    rollout.spec.strategy.canary.as_mut().unwrap().traffic_routing.as_mut().unwrap().max_traffic_weight = None;
+    let wanted = Split::new(15, 100);
+    let objects = [stable, companion];
+    let edits = with(&rollout, &objects, |context| NginxRouter.edit(context, Wanted::only(&wanted))).unwrap();
+    let [stable, companion] = objects;
+    let companion = after(&edits[0], Some(&companion));
+    with(&rollout, &[stable, companion], |context| {
+        assert!(NginxRouter.observe(context, 100).unwrap().makes(&wanted));
     });
 }
