@@ -10,6 +10,7 @@
 //!        └─ prometheus   Debian's Prometheus, which scrapes the gateway
 //! controller  `tidegate controller` as a child process that can be killed and started again
 //! scenario    stories that run here and on the sandbox, and leave the same trace
+//! fidelity    requests that are answered here as by the sandbox
 //! load        a steady load of requests, and what became of each
 //! shop        an application whose releases the demo and the disruptions watch
 //! disruption  releases in which the controller is killed, or what they need is taken away
@@ -31,6 +32,7 @@ pub mod commands;
 pub mod controller;
 pub mod disruption;
 pub mod environment;
+pub mod fidelity;
 pub mod gateway;
 pub mod http;
 pub mod job;

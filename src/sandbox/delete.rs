@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::crd;
 use super::gc;
 use super::state::{State, uid_of};
-use super::status::{self, Refusal};
+use super::status::{self, FieldError, Refusal};
 use super::write::{Target, metadata, seconds};
 
 /// The finalizer that keeps an owner until its blocking dependents are gone.
@@ -46,6 +46,11 @@ impl DeleteOptions {
     /// Reads the body of a deletion.
     pub(super) fn from_body(body: &Value) -> Result<Self, Refusal> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        if body["propagationPolicy"].is_string() && body["orphanDependents"].is_boolean() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            let error = FieldError::invalid("propagationPolicy", &body["propagationPolicy"], why);
+            return Err(status::bad_options("DeleteOptions", error));
+        }
         let propagation = match body["propagationPolicy"].as_str() {
             None => match body["orphanDependents"].as_bool() {
                 Some(true) => Some(Propagation::Orphan),
@@ -70,9 +75,11 @@ impl Propagation {
             "Background" => Ok(Self::Background),
             "Foreground" => Ok(Self::Foreground),
             "Orphan" => Ok(Self::Orphan),
-            other => Err(status::bad_request(format!(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
-            ))),
+            other => {
+                let known = ["Foreground", "Background", "Orphan", "nil"].map(str::to_owned);
+                let error = FieldError::not_supported("propagationPolicy", &other.into(), &known);
+                Err(status::bad_options("DeleteOptions", error))
+            }
         }
     }
 }
@@ -149,7 +156,7 @@ pub(super) fn mark_or_remove(
         let last = state.remove(&place).unwrap_or_else(|| existing.clone());
         crd::after_delete(state, &target.resource, &target.name);
         gc::after_change(state, &place, existing);
-        return Deleted::Gone(last);
+        return Deleted::Gone(if &*target.resource.key == "pods" { ended(existing, now) } else { last });
     }
     let meta = metadata(&mut object);
     if finalizers.is_empty() {
@@ -158,10 +165,13 @@ pub(super) fn mark_or_remove(
         meta.insert("finalizers".into(), finalizers.into());
     }
     let pending = meta.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
+    let pending = pending.or(is_namespace.then_some(0).filter(|_| meta.contains_key("deletionTimestamp")));
     if pending.is_none_or(|pending| grace < pending) {
         let at = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now);
         meta.insert("deletionTimestamp".into(), seconds(at).into());
-        meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+        if !is_namespace {
+            meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+        }
         if pending.is_none()
             && let Some(generation) = meta.get("generation").and_then(Value::as_i64)
         {
@@ -177,6 +187,19 @@ pub(super) fn mark_or_remove(
     let object = state.put(&place, object);
     gc::after_change(state, &place, existing);
     Deleted::Waits(object)
+}
+
+/// A pod that went at once, as the answer shows it.
+fn ended(pod: &Value, now: Timestamp) -> Arc<Value> {
+    let mut pod = pod.clone();
+    let meta = metadata(&mut pod);
+    meta.insert("deletionGracePeriodSeconds".into(), 0.into());
+    if !meta.contains_key("deletionTimestamp") {
+        meta.insert("deletionTimestamp".into(), seconds(now).into());
+        let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or(1) + 1;
+        meta.insert("generation".into(), generation.into());
+    }
+    Arc::new(pod)
 }
 
 /// Seconds until a pod may go. A pod that never ran anywhere, or is through, goes at once; so does everything else.

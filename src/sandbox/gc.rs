@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::apply;
 use super::delete::{DeleteOptions, FOREGROUND, ORPHAN, Propagation, mark_or_remove};
 use super::state::{Place, State, uid_of};
-use super::write::{Sub, Target, metadata};
+use super::write::{FieldValidation, Sub, Target, WriteOptions, metadata};
 
 /// Notes what has to be looked at after an object was changed or removed.
 pub(super) fn after_change(state: &mut State, place: &Place, before: &Value) {
@@ -94,7 +95,7 @@ fn follow_owners(state: &mut State, place: &Place, object: &Value, now: Timestam
     } else if alive.len() < references.len() {
         let mut kept = object.clone();
         metadata(&mut kept).insert("ownerReferences".into(), alive.into());
-        state.put(place, kept);
+        store(state, place, object, kept, now);
     }
 }
 
@@ -114,11 +115,11 @@ fn delete_dependents_first(state: &mut State, place: &Place, object: &Value, now
     }
 }
 
-fn orphan(state: &mut State, place: &Place, object: &Value, _now: Timestamp) {
+fn orphan(state: &mut State, place: &Place, object: &Value, now: Timestamp) {
     let uid = uid_of(object).unwrap_or_default().to_owned();
     for dependent in state.dependents.get(&uid).cloned().unwrap_or_default() {
-        let Some(current) = state.at(&dependent) else { continue };
-        let mut released = (**current).clone();
+        let Some(current) = state.at(&dependent).cloned() else { continue };
+        let mut released = (*current).clone();
         let meta = metadata(&mut released);
         if let Some(Value::Array(references)) = meta.get_mut("ownerReferences") {
             references.retain(|reference| reference["uid"] != uid.as_str());
@@ -126,7 +127,7 @@ fn orphan(state: &mut State, place: &Place, object: &Value, _now: Timestamp) {
                 meta.remove("ownerReferences");
             }
         }
-        state.put(&dependent, released);
+        store(state, &dependent, &current, released, now);
     }
     drop_finalizer(state, place, ORPHAN);
 }
@@ -148,15 +149,29 @@ fn empty_namespace(state: &mut State, place: &Place, object: &Value, now: Timest
     }
 }
 
-fn delete(state: &mut State, place: &Place, object: &Value, propagation: Propagation, now: Timestamp) {
-    let Some(resource) = state.owner_of_collection(&place.collection) else { return };
-    let target = Target {
+/// Stores an object without owners that it had; nobody owns these fields any longer.
+fn store(state: &mut State, place: &Place, before: &Value, mut object: Value, now: Timestamp) {
+    if let Some(target) = target(state, place) {
+        let manager = "kube-controller-manager".to_owned();
+        let options = WriteOptions { now, manager, dry_run: false, validation: FieldValidation::Ignore };
+        apply::track(&target, &mut object, Some(before), &options);
+    }
+    state.put(place, object);
+}
+
+fn target(state: &State, place: &Place) -> Option<Target> {
+    let resource = state.owner_of_collection(&place.collection)?;
+    Some(Target {
         version: resource.storage.clone(),
         resource,
         namespace: place.namespace.clone(),
         name: place.name.clone(),
         sub: Sub::Whole,
-    };
+    })
+}
+
+fn delete(state: &mut State, place: &Place, object: &Value, propagation: Propagation, now: Timestamp) {
+    let Some(target) = target(state, place) else { return };
     let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
     mark_or_remove(state, &target, &object.clone().into(), &options, now);
 }

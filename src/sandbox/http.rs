@@ -19,7 +19,7 @@ use super::path::{Params, ResourcePath, Route};
 use super::read::{Query, list};
 use super::selector::{FieldSelector, LabelSelector};
 use super::state::State;
-use super::status::{self, Refusal};
+use super::status::{self, FieldError, Refusal};
 use super::table::{View, table};
 use super::watch::{Watch, WatchQuery};
 use super::write::{self, FieldValidation, Sub, Target, WriteOptions, Written};
@@ -44,7 +44,11 @@ pub(super) async fn answer(shared: Arc<Shared>, parts: Parts, body: Bytes) -> st
         return Ok(refused(&refusal));
     }
     let request = Request { shared: &shared, parts: &parts, params: &params, call: &call, body };
-    let answer = request.carry_out(&path).unwrap_or_else(|refusal| refused(&refusal));
+    let mut answer = request.carry_out(&path).unwrap_or_else(|refusal| refused(&refusal));
+    if call.resource == "endpoints" {
+        let warning = r#"299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice""#;
+        answer.headers_mut().append(header::WARNING, HeaderValue::from_static(warning));
+    }
     let faults = shared.faults();
     faults.answered(&call, answer.status().as_u16());
     Ok(match suffer(faults.after(&call)).await? {
@@ -118,9 +122,19 @@ impl Request<'_> {
         if !target.namespace.is_empty() && !target.resource.namespaced {
             return Err(status::no_such_path());
         }
+        let served = target.version();
+        match path.subresource.as_str() {
+            "status" if !served.is_some_and(|version| version.status) => return Err(status::no_such_path()),
+            "scale" if served.is_none_or(|version| version.scale.is_none()) => return Err(status::no_such_path()),
+            _ => {}
+        }
+        if target.name.is_empty() && matches!(self.call.verb, "update" | "patch" | "apply") {
+            return Err(status::method_not_allowed());
+        }
+        self.check_options()?;
         match (self.call.verb, path.subresource.as_str()) {
             ("get", "") => self.show(&target, &target.existing(&state)?, 200, &[]),
-            ("get", "status") if serves_status(&target) => self.show(&target, &target.existing(&state)?, 200, &[]),
+            ("get", "status") => self.show(&target, &target.existing(&state)?, 200, &[]),
             ("list", "") => self.list(&state, &target),
             ("watch", "") => {
                 drop(state);
@@ -131,9 +145,9 @@ impl Request<'_> {
                 self.written(&target, &written)
             }
             ("update", "") => self.update(&mut state, &target),
-            ("update", "status") if serves_status(&target) => self.update(&mut state, &target),
+            ("update", "status") => self.update(&mut state, &target),
             ("patch" | "apply", "") => self.patch(&mut state, &target),
-            ("patch" | "apply", "status") if serves_status(&target) => self.patch(&mut state, &target),
+            ("patch" | "apply", "status") => self.patch(&mut state, &target),
             ("delete", "") => self.delete(&mut state, &target),
             ("deletecollection", "") => self.delete_collection(&mut state, &target),
             (_, "scale") => self.scale(&mut state, &target),
@@ -154,12 +168,36 @@ impl Request<'_> {
         }
     }
 
+    /// Refuses parameters that no request of this kind may have.
+    fn check_options(&self) -> Result<(), Refusal> {
+        let of = match self.call.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" | "apply" => "PatchOptions",
+            _ => return Ok(()),
+        };
+        let manager = self.params.text("fieldManager");
+        if self.call.verb == "apply" && manager.is_empty() {
+            return Err(status::bad_options(of, FieldError::required("fieldManager", "is required for apply patch")));
+        }
+        if self.call.verb == "patch" && self.params.flag("force") {
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(status::bad_options(of, error));
+        }
+        if manager.len() > 128 {
+            return Err(status::bad_options(of, FieldError::too_long("fieldManager", 128)));
+        }
+        Ok(())
+    }
+
     fn list(&self, state: &State, target: &Target) -> Result<Response<Body>, Refusal> {
         let page = list(state, target, &self.query(target)?)?;
         let view = self.view();
         let now = self.shared.clock.now();
         let mut meta = json!({"resourceVersion": page.revision.to_string()});
-        if let Some(token) = page.continue_token {
+        // Whole lists of custom resources are untyped: the server writes what is empty, too.
+        let untyped = target.resource.custom && view == View::Whole;
+        if let Some(token) = page.continue_token.or(untyped.then(String::new)) {
             meta["continue"] = token.into();
         }
         if let Some(remaining) = page.remaining {
@@ -173,7 +211,8 @@ impl Request<'_> {
             View::Metadata | View::Table(_) => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into()),
         };
         let items: Vec<Arc<Value>> = page.items.iter().map(|item| view.object(target, item, now)).collect();
-        Ok(list_answer(&kind, &api_version, &meta, &items))
+        let typed = target.resource.custom || view != View::Whole;
+        Ok(list_answer(&kind, &api_version, &meta, &items, typed))
     }
 
     fn watch(&self, target: Target) -> Result<Response<Body>, Refusal> {
@@ -215,8 +254,7 @@ impl Request<'_> {
                 serde_json::from_slice(&self.body).map(Patch::Strategic).map_err(unreadable)
             }
             _ => {
-                let accepted = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
-                Err(status::unsupported_media_type(accepted))
+                Err(status::not_a_patch())
             }
         }
     }
@@ -235,11 +273,11 @@ impl Request<'_> {
     }
 
     fn apply(&self, state: &mut State, target: &Target) -> Result<Response<Body>, Refusal> {
-        if self.params.text("fieldManager").is_empty() {
-            return Err(status::manager_required());
+        let (object, force) = (self.object()?, self.params.flag("force"));
+        if !object["kind"].is_string() {
+            return Err(status::bad_request("invalid object type: /, Kind="));
         }
-        let force = self.params.flag("force");
-        let written = write::apply(state, target, self.object()?, force, &self.write_options())?;
+        let written = write::apply(state, target, object, force, &self.write_options())?;
         self.written(target, &written)
     }
 
@@ -272,7 +310,7 @@ impl Request<'_> {
         }
         let meta = json!({"resourceVersion": state.revision.to_string()});
         let (kind, api_version) = (&target.resource.list_kind, target.resource.api_version(&target.version));
-        Ok(list_answer(kind, &api_version, &meta, &page.items))
+        Ok(list_answer(kind, &api_version, &meta, &page.items, target.resource.custom))
     }
 
     fn written(&self, target: &Target, written: &Written) -> Result<Response<Body>, Refusal> {
@@ -297,6 +335,11 @@ impl Request<'_> {
 
     fn query(&self, target: &Target) -> Result<Query, Refusal> {
         let mut fields = FieldSelector::parse(self.params.text("fieldSelector"))?;
+        fields.check(&target.resource)?;
+        let (version, version_match) = (self.params.text("resourceVersion"), self.params.text("resourceVersionMatch"));
+        if self.call.verb == "list" || self.call.verb == "deletecollection" {
+            check_match(version, version_match)?;
+        }
         if !target.name.is_empty() {
             fields = FieldSelector::parse(&format!("metadata.name={}", target.name))?;
         }
@@ -305,8 +348,8 @@ impl Request<'_> {
             fields,
             limit: self.params.number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
             continue_token: self.params.text("continue").to_owned(),
-            resource_version: self.params.text("resourceVersion").to_owned(),
-            version_match: self.params.text("resourceVersionMatch").to_owned(),
+            resource_version: version.to_owned(),
+            version_match: version_match.to_owned(),
         })
     }
 
@@ -355,8 +398,19 @@ impl Request<'_> {
     }
 }
 
-fn serves_status(target: &Target) -> bool {
-    target.version().is_some_and(|version| version.status)
+fn check_match(version: &str, version_match: &str) -> Result<(), Refusal> {
+    let why = match (version, version_match) {
+        (_, "") => return Ok(()),
+        ("", _) => "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ("0", "Exact") => "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        (_, "Exact" | "NotOlderThan") => return Ok(()),
+        (_, other) => {
+            let known = ["Exact", "NotOlderThan", ""].map(str::to_owned);
+            let error = FieldError::not_supported("resourceVersionMatch", &other.into(), &known);
+            return Err(status::bad_options("ListOptions", error));
+        }
+    };
+    Err(status::bad_options("ListOptions", FieldError::forbidden("resourceVersionMatch", why)))
 }
 
 /// The media type of the body without its parameters.
@@ -384,9 +438,20 @@ pub(super) fn json_answer(code: u16, value: &Value, warnings: &[String]) -> Resp
     answer
 }
 
-/// A list, written item by item so that no item has to be copied.
-fn list_answer(kind: &str, api_version: &str, meta: &Value, items: &[Arc<Value>]) -> Response<Body> {
-    let items: Vec<String> = items.iter().map(|item| item.to_string()).collect();
+/// A list, written item by item so that no item has to be copied. The items of built-in kinds do not say their type.
+fn list_answer(kind: &str, api_version: &str, meta: &Value, items: &[Arc<Value>], typed: bool) -> Response<Body> {
+    let untyped = |fields: &serde_json::Map<String, Value>| {
+        let fields = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"));
+        let fields: Vec<String> = fields.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+        format!("{{{}}}", fields.join(","))
+    };
+    let items: Vec<String> = items
+        .iter()
+        .map(|item| match item.as_object() {
+            Some(fields) if !typed => untyped(fields),
+            _ => item.to_string(),
+        })
+        .collect();
     let (kind, api_version, items) = (Value::from(kind), Value::from(api_version), items.join(","));
     let text = format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{meta},\"items\":[{items}]}}");
     respond(200, whole(text.into()))

@@ -14,6 +14,7 @@ mod discovery;
 mod faults;
 mod gc;
 mod http;
+mod names;
 mod openapi;
 mod patch;
 mod path;

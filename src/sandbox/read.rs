@@ -73,7 +73,11 @@ pub(super) fn list(state: &State, target: &Target, query: &Query) -> Result<Page
     }
     let items: Vec<Arc<Value>> = matching.by_ref().take(query.limit).map(present).collect();
     let remaining = matching.count();
-    let continue_token = items.last().filter(|_| remaining > 0).map(|last| {
+    // Whether there is more is a question of keys: what comes may not match.
+    let full = items.len() == query.limit;
+    let last_key = collection.iter(namespace).last().map(|last| place_of(last));
+    let more = |last: &Arc<Value>| remaining > 0 || full && last_key.is_some_and(|key| key > place_of(last));
+    let continue_token = items.last().filter(|last| more(last)).map(|last| {
         let (namespace, name) = place_of(last);
         Continue { revision, namespace: namespace.to_owned(), name: name.to_owned() }.to_token()
     });

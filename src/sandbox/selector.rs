@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::resource::Resource;
 use super::status::{Refusal, bad_request};
 
 /// A label selector: all requirements must hold.
@@ -33,9 +34,7 @@ impl LabelSelector {
         for part in split_outside_parentheses(text) {
             let part = part.trim();
             if !part.is_empty() {
-                let requirement = Requirement::parse(part)
-                    .ok_or_else(|| bad_request(format!("unable to parse requirement: {part}")))?;
-                requirements.push(requirement);
+                requirements.push(Requirement::parse(part).ok_or_else(|| bad_request(unreadable(part)))?);
             }
         }
         Ok(Self(requirements))
@@ -92,6 +91,9 @@ impl Requirement {
     fn parse(part: &str) -> Option<Self> {
         let make = |key: &str, operator, values: Vec<String>| {
             let key = key.trim();
+            if values.iter().any(|value| value.contains(char::is_whitespace)) {
+                return None;
+            }
             let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
             plain.then(|| Self { key: key.to_owned(), operator, values })
         };
@@ -139,6 +141,17 @@ impl Requirement {
     }
 }
 
+/// Why a requirement cannot be read, as far as that can be told by its beginning and end.
+fn unreadable(part: &str) -> String {
+    let words: Vec<&str> = part.split_whitespace().collect();
+    match words.as_slice() {
+        [first, ..] if first.starts_with('=') => "found '=', expected: !, identifier, or 'end of string'".into(),
+        [_, "in" | "notin"] => "unable to parse requirement: found '' expected: '('".into(),
+        [first, second, ..] if first.contains('=') => format!("found '{second}', expected: ',' or 'end of string'"),
+        _ => format!("unable to parse requirement: {part}"),
+    }
+}
+
 fn split_outside_parentheses(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0, 0);
     for (at, c) in text.char_indices() {
@@ -161,8 +174,7 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
 pub(super) struct FieldSelector(Vec<(String, bool, String)>);
 
 impl FieldSelector {
-    /// Parses `metadata.name=x,status.phase!=Failed`. Which fields a kind supports is not checked: an unknown field is
-    /// looked up in the object.
+    /// Parses `metadata.name=x,status.phase!=Failed`. Which fields a kind supports is for [`FieldSelector::check`] to say.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let mut terms = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -177,6 +189,53 @@ impl FieldSelector {
             terms.push((format!("/{}", field.replace('.', "/")), equal, value.to_owned()));
         }
         Ok(Self(terms))
+    }
+
+    /// Refuses fields by which objects of this kind are not found.
+    pub(super) fn check(&self, resource: &Resource) -> Result<(), Refusal> {
+        let more: &[&str] = match &*resource.key {
+            "pods" => &[
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.podIP",
+                "status.nominatedNodeName",
+            ],
+            "events" => &[
+                "involvedObject.kind",
+                "involvedObject.namespace",
+                "involvedObject.name",
+                "involvedObject.uid",
+                "involvedObject.apiVersion",
+                "involvedObject.resourceVersion",
+                "involvedObject.fieldPath",
+                "reason",
+                "reportingComponent",
+                "source",
+                "type",
+            ],
+            "namespaces" => &["status.phase"],
+            "nodes" => &["spec.unschedulable"],
+            "secrets" => &["type"],
+            "services" => &["spec.clusterIP", "spec.type"],
+            "replicasets.apps" => &["status.replicas"],
+            "jobs.batch" => &["status.successful"],
+            _ => &[],
+        };
+        for (pointer, ..) in &self.0 {
+            let field = pointer.trim_start_matches('/').replace('/', ".");
+            if !matches!(field.as_str(), "metadata.name" | "metadata.namespace") && !more.contains(&field.as_str()) {
+                return Err(bad_request(if resource.custom || !more.is_empty() {
+                    format!("field label not supported: {field}")
+                } else {
+                    format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                }));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn matches(&self, object: &Value) -> bool {

@@ -114,6 +114,23 @@ pub(super) fn version_required(resource: &Resource, name: &str) -> Refusal {
     refusal
 }
 
+/// A pod cannot be bound.
+pub(super) fn unbindable(pod: &str, why: &str) -> Refusal {
+    let message = format!("Operation cannot be fulfilled on pods/binding \"{pod}\": {why}");
+    let details = StatusDetails { name: pod.to_owned(), kind: "pods/binding".into(), ..no_details() };
+    Box::new(failure(409, "Conflict", message).with_details(details))
+}
+
+/// The Scale of a built-in kind asks for fewer than no replicas.
+pub(super) fn negative_scale(name: &str, wanted: i64) -> Refusal {
+    let error = FieldError::invalid("spec.replicas", &wanted.into(), "must be greater than or equal to 0");
+    let message = format!("Scale.autoscaling \"{name}\" is invalid: {error}");
+    let cause = StatusCause { reason: error.reason.into(), message: error.body, field: error.field };
+    let (name, group, kind) = (name.to_owned(), "autoscaling".into(), "Scale".into());
+    let details = StatusDetails { name, group, kind, causes: vec![cause], ..no_details() };
+    Box::new(failure(422, "Invalid", message).with_details(details))
+}
+
 /// A deletion's precondition does not hold.
 pub(super) fn precondition(resource: &Resource, name: &str, why: &str) -> Refusal {
     let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource.qualified_kind());
@@ -133,17 +150,45 @@ pub(super) fn unpatchable(patched: &Value, why: &str) -> Refusal {
     Box::new(failure(422, "Invalid", message).with_details(StatusDetails { causes: vec![cause], ..no_details() }))
 }
 
-/// An apply patch came without the name of its manager.
-pub(super) fn manager_required() -> Refusal {
-    let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-    let cause = StatusCause {
-        reason: "FieldValueRequired".into(),
-        message: "Required value: is required for apply patch".into(),
-        field: "fieldManager".into(),
-    };
-    let (group, kind) = ("meta.k8s.io".into(), "PatchOptions".into());
+/// The parameters of a request, such as `PatchOptions`, are wrong.
+pub(super) fn bad_options(kind: &str, error: FieldError) -> Refusal {
+    let message = format!("{kind}.meta.k8s.io \"\" is invalid: {error}");
+    let cause = StatusCause { reason: error.reason.into(), message: error.body, field: error.field };
+    let (group, kind) = ("meta.k8s.io".into(), kind.to_owned());
     let details = StatusDetails { group, kind, causes: vec![cause], ..no_details() };
-    Box::new(failure(422, "Invalid", message.into()).with_details(details))
+    Box::new(failure(422, "Invalid", message).with_details(details))
+}
+
+/// The body of a patch is of no type of patch.
+pub(super) fn not_a_patch() -> Refusal {
+    let status = failure(415, "UnsupportedMediaType", "415: Unsupported Media Type".into());
+    Box::new(status.with_details(no_details()))
+}
+
+/// The object is there, and waits to go.
+pub(super) fn still_exists(resource: &Resource, name: &str) -> Refusal {
+    let mut refusal = already_exists(resource, name);
+    refusal.message = format!("object is being deleted: {}", refusal.message);
+    refusal
+}
+
+/// Nothing is created in a namespace that is going away.
+pub(super) fn namespace_terminating(resource: &Resource, name: &str, namespace: &str) -> Refusal {
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    let mut refusal = forbidden(resource, name, &why);
+    if let Some(details) = &mut refusal.details {
+        details.causes.push(StatusCause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".into(),
+        });
+    }
+    refusal
+}
+
+/// An applied configuration has fields that its kind does not have, or names an item twice.
+pub(super) fn untypeable(why: &str) -> Refusal {
+    Box::new(failure(500, "", format!("failed to create typed patch object {why}")))
 }
 
 /// A JSON patch could not be applied.
@@ -225,7 +270,7 @@ impl FieldError {
     }
 
     pub(super) fn too_many(field: impl Into<String>, actual: usize, max: usize) -> Self {
-        let body = format!("Too many: {actual}: must have at most {max} items");
+        let body = format!("Too many: {actual}: must have at most {max} item{}", if max == 1 { "" } else { "s" });
         Self::new(field, "FieldValueTooMany", body)
     }
 
@@ -319,13 +364,11 @@ pub(super) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) ->
 
 /// What a deletion that is over answers.
 pub(super) fn deleted(resource: &Resource, name: &str, uid: &str) -> Value {
-    json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Success",
-        "details": {"name": name, "group": resource.group, "kind": resource.plural, "uid": uid},
-    })
+    let mut details = json!({"name": name, "kind": resource.plural, "uid": uid});
+    if !resource.group.is_empty() {
+        details["group"] = resource.group.as_str().into();
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
 /// A refusal as the JSON object that goes over the wire.

@@ -11,6 +11,7 @@ use super::patch::Patch;
 use super::resource::Scale;
 use super::selector::LabelSelector;
 use super::state::State;
+use super::strategy::is_gated;
 use super::status::{self, FieldError, Refusal};
 use super::write::{self, Ownership, Sub, Target, WriteOptions, seconds};
 
@@ -54,7 +55,11 @@ pub(super) fn update_scale(
     let existing = target.existing(state)?;
     let wanted = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     if wanted < 0 {
-        let error = FieldError::invalid("spec.replicas", &wanted.into(), "must be greater than or equal to 0");
+        if !target.resource.custom {
+            return Err(status::negative_scale(&target.name, wanted));
+        }
+        let field = scale_paths(target)?.spec_replicas.replace('/', ".");
+        let error = FieldError::invalid(field, &wanted.into(), "should be a non-negative integer");
         return Err(status::invalid(&target.resource, &target.name, &[error]));
     }
     let mut object = (*target.resource.present(&target.version, &existing)).clone();
@@ -159,9 +164,13 @@ fn use_budget(
 pub(super) fn bind(state: &mut State, target: &Target, binding: &Value, now: Timestamp) -> Result<Value, Refusal> {
     let pod = target.existing(state)?;
     let node = binding["target"]["name"].as_str().unwrap_or_default();
+    if is_gated(&pod) {
+        let why = format!("pod {} has non-empty .spec.schedulingGates", target.name);
+        return Err(status::unbindable(&target.name, &why));
+    }
     if let Some(bound) = pod["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
         let why = format!("pod {} is already assigned to node \"{bound}\"", target.name);
-        return Err(status::conflict(&target.resource, &target.name, &why));
+        return Err(status::unbindable(&target.name, &why));
     }
     let mut bound = (*pod).clone();
     bound["spec"]["nodeName"] = node.into();

@@ -10,7 +10,7 @@ use super::resource::{Resource, Version};
 use super::schema::{Path, check, prune, set_defaults};
 use super::state::{Place, State, uid_of};
 use super::status::{self, FieldError, Refusal};
-use super::{apply, crd, gc, strategy};
+use super::{apply, crd, gc, names, strategy};
 
 /// Which object of which resource a request is about.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ fn create_owned(
 ) -> Result<Written, Refusal> {
     let mut object = admissible(target, object)?;
     let resource = &target.resource;
-    check_namespace(state, target)?;
+    check_namespace(state, target, object["metadata"]["name"].as_str().unwrap_or_default())?;
     let meta = metadata(&mut object);
     if meta.get("resourceVersion").and_then(Value::as_str).is_some_and(|version| !version.is_empty()) {
         return Err(status::version_on_create());
@@ -148,9 +148,9 @@ fn create_owned(
         },
     };
     let target = &Target { name: name.clone(), ..target.clone() };
-    let taken = state.object(&resource.collection, &target.namespace, &name).is_some();
+    let taken = state.object(&resource.collection, &target.namespace, &name).cloned();
     let meta = metadata(&mut object);
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         meta.remove(field);
     }
     meta.insert("name".into(), name.clone().into());
@@ -165,20 +165,23 @@ fn create_owned(
         meta.insert("generation".into(), 1.into());
     }
     let (mut object, warnings) = shape(target, object, None, options)?;
-    strategy::prepare_create(state, target, &mut object, options);
-    let mut errors = name_errors(resource, &name);
+    strategy::prepare_create(target, &mut object, options);
+    let mut errors = names::name_errors(resource, &name);
     errors.extend(strategy::validate(resource, &object, None));
     if !errors.is_empty() {
         return Err(status::invalid(resource, &name, &errors));
     }
-    if taken {
-        return Err(status::already_exists(resource, &name));
+    if let Some(taken) = taken {
+        let goes = !taken["metadata"]["deletionTimestamp"].is_null();
+        return Err(if goes { status::still_exists(resource, &name) } else { status::already_exists(resource, &name) });
     }
     crd::prepare(resource, &mut object, None, options);
     if ownership == Ownership::ByUpdate {
         metadata(&mut object).remove("managedFields");
         apply::track(target, &mut object, None, options);
     }
+    // What the server gives out is nobody's.
+    strategy::allocate(state, resource, &mut object);
     if options.dry_run {
         return Ok(Written { object: Arc::new(resource.to_storage(object)), created: true, warnings });
     }
@@ -201,7 +204,8 @@ pub(super) fn update(
     if let (Some(wanted), Some(actual)) = (uid_of(&object).filter(|uid| !uid.is_empty()), uid_of(&existing))
         && wanted != actual
     {
-        return Err(status::conflict(&target.resource, &target.name, &uid_mismatch(wanted, actual)));
+        let why = names::uid_mismatch(target, wanted, actual);
+        return Err(status::conflict(&target.resource, &target.name, &why));
     }
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     if version.is_empty() && !target.resource.traits.unconditional_update {
@@ -221,11 +225,12 @@ pub(super) fn patch(
     let presented = target.resource.present(&target.version, &existing);
     let patched = patch.apply(&target.resource, &target.version, &presented)?;
     let patched = admissible(target, patched)?;
-    if let (Some(wanted), Some(actual)) = (uid_of(&patched), uid_of(&existing))
+    // A write to the status of a custom resource looks at nothing else.
+    let looked_at = target.sub == Sub::Whole || !target.resource.custom;
+    if let (true, Some(wanted), Some(actual)) = (looked_at, uid_of(&patched), uid_of(&existing))
         && wanted != actual
     {
-        let error = FieldError::invalid("metadata.uid", &wanted.into(), "field is immutable");
-        return Err(status::invalid(&target.resource, &target.name, &[error]));
+        return Err(names::uid_is_fixed(target, wanted));
     }
     // Only strict decoding refuses a patched object as a bad request.
     let shown = (options.validation == FieldValidation::Strict).then(|| patched.clone());
@@ -246,25 +251,60 @@ pub(super) fn apply(
     force: bool,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
-    let applied = admissible(target, applied)?;
-    let (applied, warnings) = decode(target, applied, options)?;
+    if applied["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+        let why = format!("the name of the object ({} based on URL) was undeterminable: name must be provided", target.name);
+        return Err(status::bad_request(why));
+    }
+    let mut applied = admissible(target, applied)?;
+    let has_status = target.version().is_some_and(|version| version.status);
+    if let Value::Object(fields) = &mut applied {
+        // What the request cannot reach is not applied.
+        match target.sub {
+            Sub::Status => fields.retain(|name, _| !matches!(name.as_str(), "spec" | "data")),
+            _ if has_status => drop(fields.remove("status")),
+            _ => {}
+        }
+    }
+    let lenient = WriteOptions { validation: FieldValidation::Warn, ..options.clone() };
+    let (applied, unknown) = decode(target, applied, &lenient)?;
+    if let Some(field) = unknown.first().and_then(|warning| warning.split('"').nth(1)) {
+        let namespace = applied["metadata"]["namespace"].as_str().unwrap_or_default();
+        let version = target.resource.api_version(&target.version);
+        let why = format!(
+            "({namespace}/{}; {version}, Kind={}): .{field}: field not declared in schema",
+            target.name, target.resource.kind
+        );
+        return Err(status::untypeable(&why));
+    }
     let existing = state.object(&target.resource.collection, &target.namespace, &target.name).cloned();
-    let mut written = match existing {
+    let wanted = uid_of(&applied).unwrap_or_default().to_owned();
+    match &existing {
+        None if !wanted.is_empty() && target.sub == Sub::Whole => {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {wanted}, and no existing object was found"
+            );
+            return Err(status::conflict(&target.resource, &target.name, &why));
+        }
+        Some(existing) if !wanted.is_empty() && uid_of(existing) != Some(wanted.as_str()) => {
+            return Err(names::uid_is_fixed(target, &wanted));
+        }
+        _ => {}
+    }
+    match existing {
         Some(existing) => {
             let presented = target.resource.present(&target.version, &existing);
             let merged = apply::apply(target, Some(&presented), applied, force, options)?;
-            replace(state, target, &existing, merged, Ownership::Settled, options)?
+            replace(state, target, &existing, merged, Ownership::Settled, options)
         }
         None if target.sub == Sub::Status => return Err(status::not_found(&target.resource, &target.name)),
         None => {
             let mut object = apply::apply(target, None, applied, force, options)?;
             metadata(&mut object).insert("name".into(), target.name.clone().into());
+            metadata(&mut object).remove("resourceVersion");
             let target = Target { name: String::new(), ..target.clone() };
-            create_owned(state, &target, object, Ownership::Settled, options)?
+            create_owned(state, &target, object, Ownership::Settled, options)
         }
-    };
-    written.warnings.extend(warnings);
-    Ok(written)
+    }
 }
 
 /// Stores `object` in place of `existing`, if that is allowed and a change.
@@ -288,7 +328,7 @@ pub(super) fn replace(
     isolate(target, &mut object, &presented);
     let (mut object, warnings) = shape(target, object, Some(&presented), options)?;
     strategy::prepare_update(target, &mut object, &presented);
-    let mut errors = finalizer_errors(&object, &presented);
+    let mut errors = names::finalizer_errors(&object, &presented);
     errors.extend(strategy::validate(resource, &object, Some(&presented)));
     if !errors.is_empty() {
         return Err(status::invalid(resource, &target.name, &errors));
@@ -310,11 +350,10 @@ pub(super) fn replace(
     }
     let place = target.place();
     let object = if is_released(&object) {
-        // The last finalizer is gone: this update is the end of the object.
-        state.put(&place, object);
-        let last = state.remove(&place);
+        // The last finalizer is gone: this update is the end of the object, and not a version of it.
+        state.remove(&place);
         crd::after_delete(state, resource, &target.name);
-        last.unwrap_or_else(|| existing.clone())
+        Arc::new(object)
     } else {
         let object = state.put(&place, object);
         crd::after_write(state, resource, &object);
@@ -333,10 +372,6 @@ fn is_released(object: &Value) -> bool {
         && meta["finalizers"].as_array().is_none_or(Vec::is_empty)
         && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
         && object.pointer("/spec/finalizers").and_then(Value::as_array).is_none_or(Vec::is_empty)
-}
-
-pub(super) fn uid_mismatch(wanted: &str, actual: &str) -> String {
-    format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}")
 }
 
 /// The object of a request's body, after the checks that need no stored object.
@@ -384,7 +419,7 @@ pub(super) fn admissible(target: &Target, mut object: Value) -> Result<Value, Re
     Ok(object)
 }
 
-fn check_namespace(state: &State, target: &Target) -> Result<(), Refusal> {
+fn check_namespace(state: &State, target: &Target, name: &str) -> Result<(), Refusal> {
     if !target.resource.namespaced {
         return Ok(());
     }
@@ -395,8 +430,7 @@ fn check_namespace(state: &State, target: &Target) -> Result<(), Refusal> {
     if namespace["metadata"]["deletionTimestamp"].is_null() {
         return Ok(());
     }
-    let why = format!("unable to create new content in namespace {} because it is being terminated", target.namespace);
-    Err(status::forbidden(&target.resource, &target.name, &why))
+    Err(status::namespace_terminating(&target.resource, name, &target.namespace))
 }
 
 /// Drops what the schema does not know. The second part of the answer is warnings.
@@ -440,7 +474,7 @@ fn shape(
             return Err(status::bad_request(undecodable(target, &error.as_decoding(&resource.kind))));
         }
     } else {
-        errors.extend(scale_errors(target, &object));
+        errors.extend(names::scale_errors(target, &object));
         if errors.iter().any(FieldError::blocks_rules) && schema.has_rules {
             errors.push(FieldError::rules_unchecked());
         }
@@ -449,22 +483,6 @@ fn shape(
         return Err(status::invalid(resource, &target.name, &errors));
     }
     Ok((object, warnings))
-}
-
-/// What is wrong with the replicas that the scale subresource reads.
-fn scale_errors(target: &Target, object: &Value) -> Option<FieldError> {
-    let scale = target.version()?.scale.as_ref()?;
-    let field = scale.spec_replicas.replace('/', ".");
-    match object.pointer(&scale.spec_replicas)? {
-        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
-            Some(FieldError::invalid_shown(field, &number.to_string(), "should be a non-negative integer"))
-        }
-        Value::String(text) => {
-            let detail = format!("{field} accessor error: {text} is of the type string, expected int64");
-            Some(FieldError::invalid_shown(field, "0", &detail))
-        }
-        _ => None,
-    }
 }
 
 fn undecodable(target: &Target, why: &str) -> String {
@@ -485,6 +503,9 @@ fn tidy(resource: &Resource, object: &mut Value) {
         _ => false,
     };
     metadata(object).retain(|_, value| !empty(value));
+    if let (false, Some(fields)) = (resource.custom, object.as_object_mut()) {
+        fields.retain(|name, value| !matches!(name.as_str(), "data" | "binaryData") || !empty(value));
+    }
 }
 
 fn strip_nulls(value: &mut Value) {
@@ -549,63 +570,6 @@ fn isolate(target: &Target, object: &mut Value, existing: &Value) {
             None => drop(fields.remove("status")),
         }
     }
-}
-
-fn finalizer_errors(object: &Value, existing: &Value) -> Vec<FieldError> {
-    if existing["metadata"]["deletionTimestamp"].is_null() {
-        return Vec::new();
-    }
-    let of = |object: &Value| -> Vec<String> {
-        let list = object["metadata"]["finalizers"].as_array();
-        list.into_iter().flatten().filter_map(|name| name.as_str().map(Into::into)).collect()
-    };
-    let before = of(existing);
-    let new: Vec<String> =
-        of(object).into_iter().filter(|name| !before.contains(name)).map(|name| format!("\"{name}\"")).collect();
-    if new.is_empty() {
-        return Vec::new();
-    }
-    let detail = format!(
-        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-        new.join(", ")
-    );
-    vec![FieldError::forbidden("metadata.finalizers", &detail)]
-}
-
-fn name_errors(resource: &Resource, name: &str) -> Vec<FieldError> {
-    // RBAC names may be any path segment.
-    let (label, limit, detail): (bool, usize, &str) = match &*resource.key {
-        key if key.ends_with(".rbac.authorization.k8s.io") => return Vec::new(),
-        "services" => (
-            true,
-            63,
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
-        ),
-        "namespaces" => (
-            true,
-            63,
-            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
-        ),
-        _ => (
-            false,
-            253,
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-        ),
-    };
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_label =
-        |part: &str| part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-');
-    let starts = &*resource.key != "services" || name.starts_with(|c: char| c.is_ascii_lowercase());
-    let good = starts && if label { is_label(name) } else { name.split('.').all(is_label) };
-    let mut errors = Vec::new();
-    if name.len() > limit {
-        let detail = format!("must be no more than {limit} characters");
-        errors.push(FieldError::invalid("metadata.name", &name.into(), &detail));
-    }
-    if !good {
-        errors.push(FieldError::invalid("metadata.name", &name.into(), detail));
-    }
-    errors
 }
 
 /// The metadata of an object that [`admissible`] has passed, or that the store holds.

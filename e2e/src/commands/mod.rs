@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod fidelity;
 mod hand_over;
 mod kill;
 mod record;
@@ -25,6 +26,8 @@ use crate::{aborts, clients, disruption, slow_gateway, suite};
 pub enum Command {
     /// Runs the scenarios, and compares their traces with those of the sandbox
     Scenarios(scenarios::Scenarios),
+    /// Compares the sandbox with a real API server, request by request
+    Fidelity(fidelity::Fidelity),
     /// Runs everything that is tested on the real control plane
     Test(test::Test),
     /// Watches a good release go out and a bad one roll itself back, under real requests
@@ -70,6 +73,7 @@ impl Command {
     async fn dispatch(self, folder: PathBuf) -> Result<()> {
         match self {
             Self::Scenarios(command) => command.run(&folder).await,
+            Self::Fidelity(command) => command.run(&folder).await,
             Self::Test(command) => command.run(&folder).await,
             Self::Demo(command) => command.run(&folder).await,
             Self::Bench(command) => command.run(&folder).await,

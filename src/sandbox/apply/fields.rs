@@ -82,6 +82,12 @@ impl FieldSet {
         }
     }
 
+    /// Every value on the way to a member becomes a member.
+    fn mark_all(&mut self) {
+        self.whole = true;
+        self.parts.values_mut().for_each(Self::mark_all);
+    }
+
     pub(super) fn to_value(&self) -> Value {
         let mut fields = Map::new();
         if self.whole && !self.parts.is_empty() {
@@ -207,6 +213,13 @@ pub(super) fn owned(schema: &Schema, value: &Value) -> FieldSet {
     }
 }
 
+/// A value with all that it consists of.
+fn everything(schema: &Schema, value: &Value) -> FieldSet {
+    let mut set = owned(schema, value);
+    set.mark_all();
+    set
+}
+
 /// What differs between two values: fields that were added or changed, and fields that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
@@ -218,13 +231,12 @@ pub(super) fn compare(schema: &Schema, old: Option<&Value>, new: Option<&Value>)
     let mut difference = Difference::default();
     match (old, new) {
         (old, new) if old == new => {}
-        (None, Some(new)) => {
-            difference.changed = owned(schema, new);
-            difference.changed.whole = true;
-        }
-        (Some(old), None) => {
-            difference.removed = owned(schema, old);
-            difference.removed.whole = true;
+        (None, Some(new)) => difference.changed = everything(schema, new),
+        (Some(old), None) => difference.removed = everything(schema, old),
+        // A list that was there as nothing: its items are new, it is not.
+        (Some(Value::Null), Some(new)) => {
+            difference.changed = everything(schema, new);
+            difference.changed.whole = difference.changed.parts.is_empty();
         }
         (Some(Value::Object(old)), Some(Value::Object(new))) if !schema.atomic => {
             let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();

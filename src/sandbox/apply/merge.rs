@@ -29,7 +29,7 @@ pub(super) fn merge(schema: &Schema, live: &Value, applied: &Value) -> Value {
     }
 }
 
-/// Applied items keep their order; live ones that are not applied stay before the shared item that follows them.
+/// Both keep their order; live items that are not applied come before the applied ones that follow the same shared item.
 fn merge_items(schema: &Schema, live: &[Value], applied: &[Value]) -> Vec<Value> {
     let of_item = schema.items.clone().unwrap_or_else(Schema::anything);
     let name = |item: &Value| item_name(schema, item).unwrap_or_default();
@@ -37,23 +37,25 @@ fn merge_items(schema: &Schema, live: &[Value], applied: &[Value]) -> Vec<Value>
     let position: BTreeMap<String, usize> = live.iter().enumerate().map(|(at, item)| (name(item), at)).collect();
     let mut merged = Vec::with_capacity(live.len().max(applied.len()));
     let mut passed = 0;
-    let mut pass = |to: usize, merged: &mut Vec<Value>| {
-        for item in live.get(passed..to).unwrap_or_default() {
-            if !is_applied.contains(&name(item)) {
-                merged.push(item.clone());
-            }
-        }
-        passed = passed.max(to);
-    };
     for item in applied {
-        match position.get(&name(item)) {
-            Some(&at) => {
-                pass(at, &mut merged);
+        let found = position.get(&name(item)).copied();
+        // Up to the shared item itself, or up to the next shared one.
+        while passed < found.unwrap_or(live.len()) {
+            if !is_applied.contains(&name(&live[passed])) {
+                merged.push(live[passed].clone());
+            } else if found.is_none() {
+                break;
+            }
+            passed += 1;
+        }
+        match found {
+            Some(at) => {
+                passed = passed.max(at + 1);
                 merged.push(merge(&of_item, &live[at], item));
             }
             None => merged.push(item.clone()),
         }
     }
-    pass(live.len(), &mut merged);
+    merged.extend(live[passed.min(live.len())..].iter().filter(|item| !is_applied.contains(&name(item))).cloned());
     merged
 }

@@ -17,7 +17,15 @@ pub(super) fn track(target: &Target, object: &mut Value, existing: Option<&Value
     let schema = target.schema();
     let given = object["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty());
     let mut managers = Entry::all(if given || existing.is_none() { object } else { existing.unwrap_or(&Value::Null) });
-    let mut difference = compare(&schema, existing, Some(object));
+    managers.retain(|entry| !entry.manager.is_empty());
+    if existing.is_some() && managers.is_empty() {
+        // An object that nobody owned anything of is not tracked until it is applied.
+        metadata(object).remove("managedFields");
+        return;
+    }
+    let nothing = if target.resource.custom { Value::Null } else { skeleton(object) };
+    let before = existing.or((!nothing.is_null()).then_some(&nothing));
+    let mut difference = compare(&schema, before, Some(object));
     strip(target, &mut difference.changed);
     strip(target, &mut difference.removed);
     let mine = Entry::by_update(target, options);
@@ -35,6 +43,46 @@ pub(super) fn track(target: &Target, object: &mut Value, existing: Option<&Value
         managers[at].time = mine.time;
     }
     store(managers, object);
+}
+
+/// What a typed server compares a new built-in object with: an empty one has the structs that are not behind pointers.
+fn skeleton(object: &Value) -> Value {
+    const STRUCTS: [&str; 17] = [
+        "/metadata",
+        "/spec",
+        "/status",
+        "/spec/template",
+        "/spec/template/metadata",
+        "/spec/template/spec",
+        "/spec/strategy",
+        "/spec/updateStrategy",
+        "/spec/jobTemplate",
+        "/spec/jobTemplate/metadata",
+        "/spec/jobTemplate/spec",
+        "/spec/jobTemplate/spec/template",
+        "/spec/jobTemplate/spec/template/metadata",
+        "/spec/jobTemplate/spec/template/spec",
+        "/spec/scaleTargetRef",
+        "/involvedObject",
+        "/source",
+    ];
+    const LISTS: [&str; 3] =
+        ["/spec/containers", "/spec/template/spec/containers", "/spec/jobTemplate/spec/template/spec/containers"];
+    let mut empty = json!({});
+    if object["kind"] == "Event" {
+        empty = json!({"eventTime": null, "reportingComponent": "", "reportingInstance": ""});
+    }
+    let found = |path: &&&str| object.pointer(path).is_some();
+    for (paths, value) in [(&STRUCTS[..], json!({})), (&LISTS[..], Value::Null)] {
+        for path in paths.iter().filter(found) {
+            // Owners come before their parts, so that the parent is there.
+            let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+            if let Some(parent) = empty.pointer_mut(parent) {
+                parent[name] = value.clone();
+            }
+        }
+    }
+    empty
 }
 
 /// An applied configuration, merged into what is there.
@@ -63,6 +111,12 @@ pub(super) fn apply(
         return Ok(applied);
     };
     let mut managers = Entry::all(live);
+    if managers.is_empty() {
+        // Somebody must have written what is there.
+        let mut fields = compare(&schema, None, Some(live)).changed;
+        strip(target, &mut fields);
+        managers.push(Entry { manager: "before-first-apply".into(), fields, ..Entry::by_update(target, options) });
+    }
     let before = managers.iter().position(|entry| entry.is_by_same(&mine)).map(|at| managers.remove(at));
     let mut merged = merge(&schema, live, &applied);
     if let Some(before) = &before {
@@ -168,8 +222,7 @@ struct Entry {
 impl Entry {
     fn by_update(target: &Target, options: &WriteOptions) -> Self {
         Self {
-            // A real server keeps 128 bytes of a manager's name.
-            manager: options.manager.chars().take(128).collect(),
+            manager: options.manager.clone(),
             operation: "Update".into(),
             api_version: target.resource.api_version(&target.version),
             time: options.timestamp(),

@@ -39,7 +39,10 @@ pub(super) fn merge(schema: &Schema, original: &mut Value, patch: &Value) {
         let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
         match value {
             Value::Null => drop(fields.remove(name)),
-            Value::Array(items) => merge_list(&of_field, fields.entry(name.clone()).or_insert(Value::Null), items),
+            Value::Array(items) => {
+                let order = patch.get(&format!("$setElementOrder/{name}")).and_then(Value::as_array);
+                merge_list(&of_field, fields.entry(name.clone()).or_insert(Value::Null), items, order);
+            }
             value => {
                 merge(&of_field, fields.entry(name.clone()).or_insert(Value::Null), value);
                 if fields[name].is_null() {
@@ -48,14 +51,9 @@ pub(super) fn merge(schema: &Schema, original: &mut Value, patch: &Value) {
             }
         }
     }
-    for (name, order) in directives(patch, "$setElementOrder/") {
-        if let (Some(Value::Array(items)), Some(order)) = (fields.get_mut(name), order.as_array()) {
-            let key = merge_key(schema.field(name).map(|of_field| &of_field.list));
-            let place = |item: &Value| {
-                let same = |other: &&Value| key.map_or(*other == item, |key| other.get(key) == item.get(key));
-                order.iter().position(|other| same(&other)).unwrap_or(order.len())
-            };
-            items.sort_by_key(place);
+    for (name, order) in directives(patch, "$setElementOrder/").filter(|(name, _)| !patch.contains_key(*name)) {
+        if let (Some(list), Some(order), Some(of_field)) = (fields.get_mut(name), order.as_array(), schema.field(name)) {
+            merge_list(of_field, list, &[], Some(order));
         }
     }
 }
@@ -71,7 +69,7 @@ fn merge_key(list: Option<&List>) -> Option<&str> {
     }
 }
 
-fn merge_list(schema: &Schema, original: &mut Value, patch: &[Value]) {
+fn merge_list(schema: &Schema, original: &mut Value, patch: &[Value], order: Option<&Vec<Value>>) {
     let replaces = patch.iter().any(|item| item["$patch"] == "replace");
     if schema.list == List::Atomic || replaces {
         let kept = patch.iter().filter(|item| item["$patch"] != "replace");
@@ -82,27 +80,45 @@ fn merge_list(schema: &Schema, original: &mut Value, patch: &[Value]) {
         *original = Value::Array(Vec::new());
     }
     let Value::Array(items) = original else { return };
-    let Some(key) = merge_key(Some(&schema.list)) else {
-        for item in patch {
-            if !items.contains(item) {
-                items.push(item.clone());
-            }
-        }
-        return;
-    };
+    let before = items.clone();
+    let key = merge_key(Some(&schema.list)).map(str::to_owned);
+    let same = |one: &Value, other: &Value| key.as_ref().map_or(one == other, |key| one.get(key) == other.get(key));
     let of_item = schema.items.clone().unwrap_or_else(Schema::anything);
     for item in patch {
-        let same = |other: &Value| other.get(key) == item.get(key);
-        if item["$patch"] == "delete" {
-            items.retain(|other| !same(other));
-        } else if let Some(found) = items.iter_mut().find(|other| same(other)) {
-            merge(&of_item, found, item);
-        } else {
-            let mut added = Value::Null;
-            merge(&of_item, &mut added, item);
-            items.push(added);
+        let found = items.iter_mut().find(|other| same(other, item));
+        match found {
+            _ if item["$patch"] == "delete" => items.retain(|other| !same(other, item)),
+            Some(_) if key.is_none() => {}
+            Some(found) => merge(&of_item, found, item),
+            None if key.is_none() => items.push(item.clone()),
+            None => {
+                let mut added = Value::Null;
+                merge(&of_item, &mut added, item);
+                items.push(added);
+            }
         }
     }
+    *items = ordered(std::mem::take(items), &before, order.map_or(patch, Vec::as_slice), same);
+}
+
+/// What a patch names comes in the patch's order, and before the rest of the list unless the list had it the other way.
+fn ordered(
+    items: Vec<Value>,
+    before: &[Value],
+    order: &[Value],
+    same: impl Fn(&Value, &Value) -> bool,
+) -> Vec<Value> {
+    let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
+    let (mut named, rest): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
+    let mut merged = Vec::new();
+    while let (Some(one), Some(other)) = (named.peek(), rest.peek()) {
+        let earlier = place(before, other) < place(before, one) && place(before, one).is_some();
+        merged.extend(if earlier { rest.next() } else { named.next() });
+    }
+    merged.extend(named.chain(rest));
+    merged
 }
 
 #[cfg(test)]
@@ -147,7 +163,7 @@ mod tests {
                     json!({"containers": [{"name": "one", "image": "c", "args": ["3"], "env": [{"name": "F", "value": "2"}]}]}),
                 ),
                 "/spec/template/spec/containers/0",
-                json!({"name": "one", "image": "c", "args": ["3"], "env": [{"name": "E", "value": "1"}, {"name": "F", "value": "2"}]}),
+                json!({"name": "one", "image": "c", "args": ["3"], "env": [{"name": "F", "value": "2"}, {"name": "E", "value": "1"}]}),
             ),
             (
                 "an item is deleted",

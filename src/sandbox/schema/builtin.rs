@@ -168,6 +168,7 @@ const ATOMIC_TYPES: &[&str] = &[
     "NodeSelectorTerm",
     "ObjectFieldSelector",
     "ObjectReference",
+    "OwnerReference",
     "ResourceFieldSelector",
     "RoleRef",
     "SecretKeySelector",

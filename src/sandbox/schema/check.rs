@@ -1,9 +1,10 @@
 //! Validation, in the words of kube-apiserver.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::super::status::FieldError;
-use super::{Bounds, Kind, List, Path, Schema};
+use super::{Bounds, Forms, Kind, List, Path, Schema};
 
 /// What is wrong with a value. What has not changed since `old` is not looked at again: an object that was stored under
 /// an older schema can still be edited elsewhere.
@@ -26,6 +27,7 @@ pub(in crate::sandbox) fn check(
         errors.push(FieldError::wrong_type(path.to_string(), &format!("\"{found}\""), &detail));
         if let Some(bounds) = &schema.bounds {
             check_allowed(bounds, value, path, errors);
+            check_forms(&bounds.forms, value, path, errors);
         }
         return;
     }
@@ -153,6 +155,19 @@ fn check_bounds(
             _ => {}
         }
     }
+    if let (Some(number), Some(of)) = (value.as_f64(), bounds.multiple_of)
+        && number % of != 0.0
+    {
+        invalid(value, format!("should be a multiple of {of}"));
+    }
+    if let Some(text) = value.as_str().filter(|text| bounds.date_time && text.parse::<Timestamp>().is_err()) {
+        let shown = format!("\"{text}\"");
+        let detail = format!("{path} in body must be of type date-time: {shown}");
+        errors.push(FieldError::wrong_type(path.to_string(), &shown, &detail));
+    }
+    let mut invalid = |value: &Value, what: String| {
+        errors.push(FieldError::invalid(path.to_string(), value, &format!("{path} in body {what}")));
+    };
     if let Some(text) = value.as_str() {
         // The first of these that fails is the one that is reported.
         let length = text.chars().count();
@@ -186,12 +201,51 @@ fn check_bounds(
         _ => {}
     }
     check_allowed(bounds, value, path, errors);
+    // A whole number or a text is what the forms of that type say, too.
+    if schema.kind != Kind::IntOrString {
+        check_forms(&bounds.forms, value, path, errors);
+    }
     // Reached only when the value differs from the old one.
     if old.is_some() {
         for message in &bounds.immutable {
             let shown = format!("\"{}\"", schema.kind.name());
             errors.push(FieldError::invalid_shown(path.to_string(), &shown, message));
         }
+    }
+}
+
+fn check_forms(forms: &Forms, value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let wrong = |schema: &Schema| {
+        let mut errors = Vec::new();
+        check(schema, value, None, path, &mut errors);
+        errors
+    };
+    let mut refuse = |what: &str, why: Vec<FieldError>| {
+        errors.push(FieldError::invalid_shown("", "\"\"", &format!("\"{path}\" {what}")));
+        errors.extend(why);
+    };
+    // The form that fits best tells what is missing.
+    let closest = |all: Vec<Vec<FieldError>>| all.into_iter().min_by_key(Vec::len).unwrap_or_default();
+    let all: Vec<FieldError> = forms.all.iter().flat_map(wrong).collect();
+    if !all.is_empty() {
+        refuse("must validate all the schemas (allOf)", all);
+    }
+    let any: Vec<_> = forms.any.iter().map(wrong).collect();
+    if !any.is_empty() && any.iter().all(|errors| !errors.is_empty()) {
+        refuse("must validate at least one schema (anyOf)", closest(any));
+    }
+    let one: Vec<_> = forms.one.iter().map(wrong).collect();
+    match one.iter().filter(|errors| errors.is_empty()).count() {
+        _ if one.is_empty() => {}
+        1 => {}
+        0 => refuse("must validate one and only one schema (oneOf). Found none valid", closest(one)),
+        several => {
+            let what = format!("must validate one and only one schema (oneOf). Found {several} valid alternatives");
+            refuse(&what, Vec::new());
+        }
+    }
+    if forms.not.as_ref().is_some_and(|not| wrong(not).is_empty()) {
+        refuse("must not validate the schema (not)", Vec::new());
     }
 }
 

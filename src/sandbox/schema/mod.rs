@@ -77,8 +77,21 @@ pub(super) struct Bounds {
     pub(super) max_items: Option<usize>,
     pub(super) min_properties: Option<usize>,
     pub(super) max_properties: Option<usize>,
+    pub(super) multiple_of: Option<f64>,
+    /// An instant as in RFC 3339.
+    pub(super) date_time: bool,
     /// Messages of the rules that say that the value never changes.
     pub(super) immutable: Vec<String>,
+    pub(super) forms: Forms,
+}
+
+/// Schemas that a value must satisfy all, some, one or none of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forms {
+    pub(super) all: Vec<Schema>,
+    pub(super) any: Vec<Schema>,
+    pub(super) one: Vec<Schema>,
+    pub(super) not: Option<Box<Schema>>,
 }
 
 /// A regular expression, compiled when it is first needed: most of a large definition's never are.
@@ -207,6 +220,12 @@ impl Schema {
     }
 }
 
+impl Forms {
+    fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.any.is_empty() && self.one.is_empty() && self.not.is_none()
+    }
+}
+
 impl Bounds {
     fn read(json: &Value) -> Option<Box<Self>> {
         let size = |key: &str| json[key].as_u64().and_then(|size| usize::try_from(size).ok());
@@ -217,7 +236,20 @@ impl Bounds {
             let plain: String = text.chars().filter(|c| !c.is_whitespace()).collect();
             plain == "self==oldSelf"
         });
+        // What is referred to in them has no meaning of its own here.
+        let forms = |key: &str| -> Vec<Schema> {
+            let all = json[key].as_array().into_iter().flatten();
+            all.map(|form| Schema::read(form, &mut |_| None)).collect()
+        };
+        let forms = Forms {
+            all: forms("allOf"),
+            any: forms("anyOf"),
+            one: forms("oneOf"),
+            not: json["not"].is_object().then(|| Box::new(Schema::read(&json["not"], &mut |_| None))),
+        };
         let bounds = Self {
+            multiple_of: json["multipleOf"].as_f64(),
+            date_time: json["format"] == "date-time",
             allowed: json["enum"].as_array().cloned().unwrap_or_default(),
             minimum: limit("minimum", "exclusiveMinimum"),
             maximum: limit("maximum", "exclusiveMaximum"),
@@ -231,6 +263,7 @@ impl Bounds {
             immutable: immutable
                 .map(|rule| rule["message"].as_str().unwrap_or("failed rule: self == oldSelf").to_owned())
                 .collect(),
+            forms,
         };
         let any = !bounds.allowed.is_empty()
             || bounds.minimum.is_some()
@@ -242,7 +275,10 @@ impl Bounds {
             || bounds.max_items.is_some()
             || bounds.min_properties.is_some()
             || bounds.max_properties.is_some()
-            || !bounds.immutable.is_empty();
+            || bounds.multiple_of.is_some()
+            || bounds.date_time
+            || !bounds.immutable.is_empty()
+            || !bounds.forms.is_empty();
         any.then(|| Box::new(bounds))
     }
 }

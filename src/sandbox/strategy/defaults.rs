@@ -51,7 +51,10 @@ pub(super) fn set(key: &str, object: &mut Value) {
                 spec,
                 json!({"concurrencyPolicy": "Allow", "suspend": false, "successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 1}),
             );
-            job_spec(&mut spec["jobTemplate"]["spec"]);
+            // The Job gets a Job's defaults when it is made.
+            set_absent(&mut spec["jobTemplate"], "metadata", json!({}));
+            set_absent(&mut spec["jobTemplate"]["spec"]["template"], "metadata", json!({}));
+            pod_spec(&mut spec["jobTemplate"]["spec"]["template"]["spec"]);
         }
         "services" => service_spec(&mut object["spec"]),
         "secrets" => set_absent(object, "type", "Opaque".into()),
@@ -61,7 +64,12 @@ pub(super) fn set(key: &str, object: &mut Value) {
             let cpu = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
             set_absent(spec, "metrics", json!([{"type": "Resource", "resource": cpu}]));
         }
+        "events" => {
+            set_all(object, json!({"reportingComponent": "", "reportingInstance": "", "eventTime": null}));
+        }
         "endpointslices.discovery.k8s.io" => {
+            // A typed server writes what is empty as null.
+            set_all(object, json!({"endpoints": null, "ports": null}));
             for endpoint in items(object, "endpoints") {
                 set_absent(endpoint, "conditions", json!({}));
             }
@@ -110,6 +118,9 @@ fn service_spec(spec: &mut Value) {
     set_all(spec, json!({"type": "ClusterIP", "sessionAffinity": "None"}));
     if matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer")) {
         set_absent(spec, "externalTrafficPolicy", "Cluster".into());
+    }
+    if spec["type"] != "ExternalName" {
+        set_absent(spec, "internalTrafficPolicy", "Cluster".into());
     }
     for port in items(spec, "ports") {
         set_absent(port, "protocol", "TCP".into());

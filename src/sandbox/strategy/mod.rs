@@ -12,7 +12,7 @@ use super::write::{Target, WriteOptions};
 pub(super) use rules::validate;
 
 /// Fills in what the kind's rules set on creation.
-pub(super) fn prepare_create(state: &mut State, target: &Target, object: &mut Value, _options: &WriteOptions) {
+pub(super) fn prepare_create(target: &Target, object: &mut Value, options: &WriteOptions) {
     let resource = &target.resource;
     let keeps_status = matches!(&*resource.key, "nodes" | "namespaces");
     if target.version().is_some_and(|version| version.status)
@@ -29,9 +29,14 @@ pub(super) fn prepare_create(state: &mut State, target: &Target, object: &mut Va
         "pods" => {
             set_absent(&mut object["spec"], "enableServiceLinks", true.into());
             object["status"] = json!({"phase": "Pending", "qosClass": quality(&object["spec"])});
+            if is_gated(object) {
+                let message = "Scheduling is blocked due to non-empty scheduling gates";
+                let gated = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": message,
+                    "lastProbeTime": null, "lastTransitionTime": options.timestamp()});
+                object["status"]["conditions"] = json!([gated]);
+            }
         }
         "namespaces" => {
-            object["spec"]["finalizers"] = json!(["kubernetes"]);
             object["status"] = json!({"phase": "Active"});
             let name = object["metadata"]["name"].clone();
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
@@ -40,7 +45,7 @@ pub(super) fn prepare_create(state: &mut State, target: &Target, object: &mut Va
         "statefulsets.apps" => object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
         "services" | "ingresses.networking.k8s.io" => object["status"] = json!({"loadBalancer": {}}),
         "deployments.apps" | "jobs.batch" | "cronjobs.batch" => object["status"] = json!({}),
-        "horizontalpodautoscalers.autoscaling" => object["status"] = json!({"desiredReplicas": 0}),
+        "horizontalpodautoscalers.autoscaling" => object["status"] = json!({"currentMetrics": null, "desiredReplicas": 0}),
         "daemonsets.apps" => {
             object["status"] = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0});
         }
@@ -51,10 +56,36 @@ pub(super) fn prepare_create(state: &mut State, target: &Target, object: &mut Va
         _ => {}
     }
     match &*resource.key {
-        "services" => allocate_addresses(state, object),
-        "jobs.batch" => select_own_pods(object),
+        "daemonsets.apps" => object["metadata"]["annotations"]["deprecated.daemonset.template.generation"] = "1".into(),
         "secrets" => encode_strings(object),
         _ => {}
+    }
+}
+
+/// Sets what the server sets by itself, after what the client set has found its owner.
+pub(super) fn allocate(state: &mut State, resource: &Resource, object: &mut Value) {
+    match &*resource.key {
+        "services" => allocate_addresses(state, object),
+        "pods" => admit_pod(&mut object["spec"]),
+        "namespaces" => object["spec"]["finalizers"] = json!(["kubernetes"]),
+        "jobs.batch" => select_own_pods(object),
+        _ => {}
+    }
+}
+
+/// Whether something keeps a pod from being scheduled.
+pub(super) fn is_gated(pod: &Value) -> bool {
+    pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty())
+}
+
+/// What the server's admission adds to every pod.
+fn admit_pod(spec: &mut Value) {
+    set_absent(spec, "preemptionPolicy", "PreemptLowerPriority".into());
+    set_absent(spec, "priority", 0.into());
+    if spec["tolerations"].is_null() {
+        let tolerated = |key: &str| json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300});
+        let keys = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+        spec["tolerations"] = keys.map(tolerated).into_iter().collect();
     }
 }
 
@@ -67,7 +98,7 @@ pub(super) fn prepare_update(target: &Target, object: &mut Value, existing: &Val
     match &*target.resource.key {
         "services" => {
             // An update that does not name the allocated values keeps them.
-            for field in ["clusterIP", "clusterIPs"] {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 if object["spec"][field].is_null() && !existing["spec"][field].is_null() {
                     object["spec"][field] = existing["spec"][field].clone();
                 }
@@ -133,7 +164,6 @@ fn allocate_addresses(state: &mut State, object: &mut Value) {
     spec["clusterIPs"] = json!([spec["clusterIP"]]);
     set_absent(spec, "ipFamilies", json!(["IPv4"]));
     set_absent(spec, "ipFamilyPolicy", "SingleStack".into());
-    set_absent(spec, "internalTrafficPolicy", "Cluster".into());
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         for port in defaults::items(spec, "ports") {
             if port["nodePort"].is_null() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::names::{finalizer_name_errors, label_errors, qualified_name_error};
 use super::super::resource::Resource;
 use super::super::selector::LabelSelector;
 use super::super::status::FieldError;
@@ -11,6 +12,9 @@ pub(in crate::sandbox) fn validate(resource: &Resource, object: &Value, existing
     let mut errors = Vec::new();
     labels(&object["metadata"]["labels"], "metadata.labels", &mut errors);
     annotations(&object["metadata"]["annotations"], &mut errors);
+    if !resource.custom {
+        errors.extend(finalizer_name_errors(object));
+    }
     owners(&object["metadata"]["ownerReferences"], &mut errors);
     if resource.custom {
         return errors;
@@ -35,13 +39,28 @@ pub(in crate::sandbox) fn validate(resource: &Resource, object: &Value, existing
         "services" => service(object, existing, &mut errors),
         "configmaps" | "secrets" => frozen_data(object, existing, &mut errors),
         "horizontalpodautoscalers.autoscaling" => autoscaler(object, &mut errors),
+        "leases.coordination.k8s.io" => {
+            let seconds = &object["spec"]["leaseDurationSeconds"];
+            if seconds.as_i64().is_some_and(|seconds| seconds < 1) {
+                errors.push(FieldError::invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"));
+            }
+        }
+        "customresourcedefinitions.apiextensions.k8s.io" => definition(object, &mut errors),
+        "events" => {
+            let of = &object["involvedObject"]["namespace"];
+            if of.is_string() && *of != object["metadata"]["namespace"] {
+                errors.push(FieldError::invalid("involvedObject.namespace", of, "does not match event.namespace"));
+            }
+        }
         _ => {}
     }
     errors
 }
 
 fn labels(labels: &Value, field: &str, errors: &mut Vec<FieldError>) {
-    for value in labels.as_object().into_iter().flat_map(Map::values).filter_map(Value::as_str) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        errors.extend(qualified_name_error(field, key));
+        let Some(value) = value.as_str() else { continue };
         let edge = |c: char| c.is_ascii_alphanumeric();
         if value.len() > 63 {
             errors.push(FieldError::invalid(field, &value.into(), "must be no more than 63 bytes"));
@@ -58,6 +77,9 @@ fn labels(labels: &Value, field: &str, errors: &mut Vec<FieldError>) {
 /// All annotations together have a limit; client-side apply meets it with large objects.
 fn annotations(annotations: &Value, errors: &mut Vec<FieldError>) {
     const LIMIT: usize = 256 * 1024;
+    for key in annotations.as_object().into_iter().flat_map(Map::keys) {
+        errors.extend(qualified_name_error("metadata.annotations", key));
+    }
     let all = annotations.as_object().into_iter().flatten();
     let size: usize = all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
     if size > LIMIT {
@@ -67,11 +89,11 @@ fn annotations(annotations: &Value, errors: &mut Vec<FieldError>) {
 
 fn owners(references: &Value, errors: &mut Vec<FieldError>) {
     let references = references.as_array().map_or(&[][..], Vec::as_slice);
-    for (index, reference) in references.iter().enumerate() {
+    for reference in references {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if reference[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{index}].{field}");
-                errors.push(FieldError::invalid(path, &"".into(), &format!("{field} must not be empty")));
+                let path = format!("metadata.ownerReferences.{field}");
+                errors.push(FieldError::invalid(path, &"".into(), "must not be empty"));
             }
         }
     }
@@ -99,6 +121,9 @@ fn pod_spec(spec: &Value, field: &str, errors: &mut Vec<FieldError>) {
             }
         }
         let name = &container["name"];
+        if let Some(text) = name.as_str().filter(|text| !text.is_empty()) {
+            errors.extend(label_errors(&format!("{field}.containers[{index}].name"), text));
+        }
         if containers[..index].iter().any(|other| other["name"] == *name && name.is_string()) {
             errors.push(FieldError::duplicate(format!("{field}.containers[{index}].name"), name));
         }
@@ -186,6 +211,10 @@ fn service(object: &Value, existing: Option<&Value>, errors: &mut Vec<FieldError
             let detail = "must be between 1 and 65535, inclusive";
             errors.push(FieldError::invalid(format!("spec.ports[{index}].port"), &number.into(), detail));
         }
+        if port["targetPort"].as_i64().is_some_and(|target| !(1..=65535).contains(&target)) {
+            let detail = "must be between 1 and 65535, inclusive";
+            errors.push(FieldError::invalid(format!("spec.ports[{index}].targetPort"), &port["targetPort"], detail));
+        }
         if ports.len() > 1 && port["name"].as_str().is_none_or(str::is_empty) {
             errors.push(FieldError::required(format!("spec.ports[{index}].name"), ""));
         }
@@ -223,5 +252,18 @@ fn autoscaler(object: &Value, errors: &mut Vec<FieldError>) {
     } else if most < least {
         let detail = "must be greater than or equal to `minReplicas`";
         errors.push(FieldError::invalid("spec.maxReplicas", &most.into(), detail));
+    }
+}
+
+fn definition(object: &Value, errors: &mut Vec<FieldError>) {
+    let (spec, name) = (&object["spec"], &object["metadata"]["name"]);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if text(name) != format!("{}.{}", text(&spec["names"]["plural"]), text(&spec["group"])) {
+        errors.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
+    }
+    for (index, version) in spec["versions"].as_array().into_iter().flatten().enumerate() {
+        if !version["schema"]["openAPIV3Schema"].is_object() {
+            errors.push(FieldError::required(format!("spec.versions[{index}].schema.openAPIV3Schema"), ""));
+        }
     }
 }

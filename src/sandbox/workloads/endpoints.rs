@@ -56,20 +56,26 @@ impl Workloads {
             }
         }
         if !subset.is_empty() {
-            subset.insert("ports".into(), ports(service, pods));
+            // Unlike a slice, a subset leaves out a name that is empty.
+            let mut ports: Vec<Value> = ports(service, pods).collect();
+            for port in ports.iter_mut().filter_map(Value::as_object_mut) {
+                port.retain(|_, value| *value != "");
+            }
+            subset.insert("ports".into(), ports.into());
         }
-        let subsets = if subset.is_empty() { json!([]) } else { json!([subset]) };
+        let subsets = if subset.is_empty() { Value::Null } else { json!([subset]) };
         match self.controllers.get("endpoints", &name.namespace, &name.name) {
             Ok(existing)
-                if existing["subsets"].as_array().cloned().unwrap_or_default()
-                    == *subsets.as_array().unwrap_or(&Vec::new()) => {}
+                if existing["subsets"] == subsets => {}
             Ok(_) => {
                 let edit = |object: &mut Value| object["subsets"] = subsets;
                 // It may have gone already: then the Service has, too.
                 let _ = self.controllers.edit("endpoints", &name.namespace, &name.name, edit);
             }
             Err(_) => {
-                let object = json!({"metadata": {"name": name.name, "labels": service["metadata"]["labels"]}, "subsets": subsets});
+                let mut labels = labels_of(service);
+                labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller".into();
+                let object = json!({"metadata": {"name": name.name, "labels": labels}, "subsets": subsets});
                 self.log(name, self.controllers.create("endpoints", &name.namespace, object));
             }
         }
@@ -89,8 +95,10 @@ impl Workloads {
                 "targetRef": target(name, pod),
             })
         };
-        let endpoints = Value::Array(pods.iter().map(endpoint).collect());
-        let ports = ports(service, pods);
+        // What is empty is null, as a typed server writes it.
+        let listed = |all: Vec<Value>| if all.is_empty() { Value::Null } else { all.into() };
+        let endpoints = listed(pods.iter().map(endpoint).collect());
+        let ports = listed(if pods.is_empty() { Vec::new() } else { ports(service, pods).collect() });
         let owned = LabelSelector::of(&json!({SERVICE_NAME: name.name}));
         let existing = owned.map(|owned| self.controllers.select(SLICES, &name.namespace, &owned)).unwrap_or_default();
         match existing.first() {
@@ -105,10 +113,9 @@ impl Workloads {
                 let _ = self.controllers.edit(SLICES, &slice.namespace, &slice.name, edit);
             }
             None => {
-                let labels = json!({
-                    SERVICE_NAME: name.name,
-                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-                });
+                let mut labels = labels_of(service);
+                labels[SERVICE_NAME] = name.name.as_str().into();
+                labels["endpointslice.kubernetes.io/managed-by"] = "endpointslice-controller.k8s.io".into();
                 let object = json!({
                     "metadata": {
                         "generateName": format!("{}-", name.name),
@@ -140,9 +147,9 @@ fn target(name: &Name, pod: &Pod) -> Value {
 }
 
 /// The ports of the Service as the pods have them.
-fn ports(service: &Value, pods: &[(&Name, &Pod)]) -> Value {
+fn ports<'a>(service: &'a Value, pods: &'a [(&Name, &Pod)]) -> impl Iterator<Item = Value> + 'a {
     let of_service = service["spec"]["ports"].as_array();
-    let ports = of_service.into_iter().flatten().map(|port| {
+    of_service.into_iter().flatten().map(|port| {
         let number = match &port["targetPort"] {
             Value::Null => port["port"].clone(),
             Value::String(name) => pods.iter().find_map(|(_, pod)| named_port(pod, name)).unwrap_or(Value::Null),
@@ -150,8 +157,19 @@ fn ports(service: &Value, pods: &[(&Name, &Pod)]) -> Value {
         };
         let protocol = port["protocol"].as_str().unwrap_or("TCP");
         json!({"name": port["name"].as_str().unwrap_or_default(), "port": number, "protocol": protocol})
-    });
-    ports.collect()
+    })
+}
+
+/// The labels that the objects of a Service have from it.
+fn labels_of(service: &Value) -> Value {
+    let mut labels = service["metadata"]["labels"].clone();
+    if labels.is_null() {
+        labels = json!({});
+    }
+    if service["spec"]["clusterIP"] == "None" {
+        labels["service.kubernetes.io/headless"] = "".into();
+    }
+    labels
 }
 
 fn named_port(pod: &Pod, name: &str) -> Option<Value> {

@@ -16,10 +16,14 @@ impl Workloads {
     pub(super) fn sync_job(&mut self, name: &Name, now: Instant) {
         let Ok(job) = self.controllers.get(RESOURCE, &name.namespace, &name.name) else { return };
         let over = ["Complete", "Failed"].iter().any(|kind| condition(&job, kind).is_some());
-        if over || !job["metadata"]["deletionTimestamp"].is_null() || job["spec"]["suspend"] == true {
+        if over || !job["metadata"]["deletionTimestamp"].is_null() {
             return;
         }
         let timestamp = self.timestamp();
+        if job["spec"]["suspend"] == true {
+            self.suspend(name, &job, timestamp);
+            return;
+        }
         let mut pods = Pods::default();
         let mut active = Vec::new();
         for (pod_name, pod) in self.pods_of(uid(&job)) {
@@ -51,6 +55,19 @@ impl Workloads {
             let _ =
                 self.controllers.edit_status(RESOURCE, &name.namespace, &name.name, |object| object["status"] = status);
         }
+    }
+
+    fn suspend(&self, name: &Name, job: &Value, timestamp: Timestamp) {
+        if condition(job, "Suspended").is_some() {
+            return;
+        }
+        let at = seconds(timestamp);
+        let suspended = json!({"type": "Suspended", "status": "True", "reason": "JobSuspended", "message": "Job suspended",
+            "lastProbeTime": at, "lastTransitionTime": at});
+        let status =
+            json!({"conditions": [suspended], "ready": 0, "terminating": 0, "uncountedTerminatedPods": {}});
+        // Someone may have deleted the Job; then there is no status to write.
+        let _ = self.controllers.edit_status(RESOURCE, &name.namespace, &name.name, |object| object["status"] = status);
     }
 
     fn verdict(&mut self, name: &Name, job: &Value, pods: &Pods, timestamp: Timestamp, now: Instant) -> Verdict {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::behaviour::Behaviour;
 use super::{Key, Name, Workloads, backoff, condition, controller, seconds, uid};
 use crate::api::names;
+use crate::sandbox::strategy::is_gated;
 use crate::sandbox::{Change, DeleteOptions, LabelSelector, Op};
 
 /// A pod as the model knows it.
@@ -121,7 +122,9 @@ impl Workloads {
             return;
         }
         if pod.node().is_none() {
-            self.place(name);
+            if !is_gated(&pod.object) {
+                self.place(name);
+            }
             return;
         }
         if pod.ip.is_empty() {
