@@ -51,7 +51,9 @@ pub(super) fn uid_is_fixed(target: &Target, wanted: &str) -> Refusal {
 pub(super) fn uid_mismatch(target: &Target, wanted: &str, actual: &str) -> String {
     let resource = &target.resource;
     let folder = match &*resource.key {
-        "services" | "endpoints" => format!("services/{}", if &*resource.key == "services" { "specs" } else { "endpoints" }),
+        "services" | "endpoints" => {
+            format!("services/{}", if &*resource.key == "services" { "specs" } else { "endpoints" })
+        }
         "ingresses.networking.k8s.io" => "ingress".to_owned(),
         _ if resource.custom => format!("{}/{}", resource.group, resource.plural),
         _ => resource.plural.clone(),
@@ -110,11 +112,7 @@ pub(super) fn name_errors(resource: &Resource, name: &str) -> Vec<FieldError> {
             63,
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
         ),
-        "namespaces" => (
-            true,
-            63,
-            LABEL,
-        ),
+        "namespaces" => (true, 63, LABEL),
         _ => (
             false,
             253,
@@ -126,7 +124,8 @@ pub(super) fn name_errors(resource: &Resource, name: &str) -> Vec<FieldError> {
         |part: &str| part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-');
     let starts = &*resource.key != "services" || name.starts_with(|c: char| c.is_ascii_lowercase());
     let good = starts && if label { is_label(name) } else { name.split('.').all(is_label) };
-    let detail = if label && name.contains('.') && &*resource.key == "namespaces" { "must not contain dots" } else { detail };
+    let detail =
+        if label && name.contains('.') && &*resource.key == "namespaces" { "must not contain dots" } else { detail };
     let mut errors = Vec::new();
     if name.len() > limit {
         let detail = format!("must be no more than {limit} characters");

@@ -11,8 +11,8 @@ use super::patch::Patch;
 use super::resource::Scale;
 use super::selector::LabelSelector;
 use super::state::State;
-use super::strategy::is_gated;
 use super::status::{self, FieldError, Refusal};
+use super::strategy::is_gated;
 use super::write::{self, Ownership, Sub, Target, WriteOptions, seconds};
 
 /// The scale of an object.

@@ -252,7 +252,8 @@ pub(super) fn apply(
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
     if applied["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        let why = format!("the name of the object ({} based on URL) was undeterminable: name must be provided", target.name);
+        let why =
+            format!("the name of the object ({} based on URL) was undeterminable: name must be provided", target.name);
         return Err(status::bad_request(why));
     }
     let mut applied = admissible(target, applied)?;
@@ -280,9 +281,8 @@ pub(super) fn apply(
     let wanted = uid_of(&applied).unwrap_or_default().to_owned();
     match &existing {
         None if !wanted.is_empty() && target.sub == Sub::Whole => {
-            let why = format!(
-                "uid mismatch: the provided object specified uid {wanted}, and no existing object was found"
-            );
+            let why =
+                format!("uid mismatch: the provided object specified uid {wanted}, and no existing object was found");
             return Err(status::conflict(&target.resource, &target.name, &why));
         }
         Some(existing) if !wanted.is_empty() && uid_of(existing) != Some(wanted.as_str()) => {

@@ -66,7 +66,10 @@ impl Fidelity {
         let mut suites = fidelity::all()?;
         let chosen = |suite: &Suite, script: &Script| {
             self.words.is_empty()
-                || self.words.iter().any(|word| suite.name.contains(word.as_str()) || script.title.contains(word.as_str()))
+                || self
+                    .words
+                    .iter()
+                    .any(|word| suite.name.contains(word.as_str()) || script.title.contains(word.as_str()))
         };
         let scripts: Vec<(usize, Script)> = suites
             .iter()
@@ -88,8 +91,11 @@ impl Fidelity {
                     return Ok(());
                 }
                 let recorded = suite.recorded.get(&script.title).map_or("", String::as_str);
-                ensure!(recorded == found, "the real server answers otherwise (- recorded, + found; --record accepts it):\n{}",
-                    difference(recorded, &found));
+                ensure!(
+                    recorded == found,
+                    "the real server answers otherwise (- recorded, + found; --record accepts it):\n{}",
+                    difference(recorded, &found)
+                );
                 Ok(())
             });
             if let Err(error) = outcome {
@@ -140,7 +146,8 @@ impl Fidelity {
 async fn differs(client: &Client, names: &AtomicUsize, script: &Script) -> Option<String> {
     let namespace = format!("random-{:05}", names.fetch_add(1, Ordering::Relaxed));
     let (real, copy) = (fidelity::on(client, &namespace, script).await, script.clone());
-    let sandbox = tokio::task::spawn_blocking(move || fidelity::on_sandbox(&copy)).await.context("the sandbox panicked");
+    let sandbox =
+        tokio::task::spawn_blocking(move || fidelity::on_sandbox(&copy)).await.context("the sandbox panicked");
     let text = |answers: Result<String>| answers.unwrap_or_else(|error| format!("{error:#}\n"));
     let (real, sandbox) = (text(real), text(sandbox.and_then(|answers| answers)));
     (real != sandbox).then(|| difference(&real, &sandbox))

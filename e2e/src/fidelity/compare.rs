@@ -99,7 +99,8 @@ impl Normal {
                 let generated = items.iter().any(|item| item["metadata"].get("generateName").is_some());
                 // The items of built-in kinds do not say their kind.
                 let of_pods = fields["kind"] == "PodList";
-                let items: Vec<Value> = items.iter().cloned().map(|item| if of_pods { pod(item) } else { item }).collect();
+                let items: Vec<Value> =
+                    items.iter().cloned().map(|item| if of_pods { pod(item) } else { item }).collect();
                 let mut order: Vec<&Value> = items.iter().collect();
                 if generated {
                     // Without numbers, which come with the order.
@@ -141,13 +142,15 @@ impl Normal {
         }
         let mut text = format!(" {kind} {}", self.string(&version));
         controllers_speed(&kind, &mut fields);
-        let managers = fields.get_mut("metadata").and_then(Value::as_object_mut).map(|meta| meta.remove("managedFields"));
+        let managers =
+            fields.get_mut("metadata").and_then(Value::as_object_mut).map(|meta| meta.remove("managedFields"));
         for (name, value) in &fields {
             let value = self.value(name, value);
             let _ = write!(text, "\n    {name}: {value}");
         }
         let entries = managers.flatten();
-        let mut lines: Vec<String> = entries.iter().filter_map(Value::as_array).flatten().map(|it| self.manager(it)).collect();
+        let mut lines: Vec<String> =
+            entries.iter().filter_map(Value::as_array).flatten().map(|it| self.manager(it)).collect();
         lines.sort();
         for line in lines {
             let _ = write!(text, "\n    managed by {line}");
@@ -200,7 +203,9 @@ impl Normal {
             } else if let Some(length) = instant_length(rest) {
                 normal += "TIME";
                 length
-            } else if let Some(length) = address_length(rest).filter(|_| !normal.ends_with(|c: char| c.is_ascii_digit())) {
+            } else if let Some(length) =
+                address_length(rest).filter(|_| !normal.ends_with(|c: char| c.is_ascii_digit()))
+            {
                 normal += "IP";
                 length
             } else if let Some((lead, length)) = version_length(rest) {
@@ -225,7 +230,10 @@ impl Normal {
 fn each_object(body: &Value, see: &mut impl FnMut(&Value)) {
     match body {
         Value::Array(events) => {
-            events.iter().filter(|event| event["type"] != "BOOKMARK").for_each(|event| each_object(&event["object"], see));
+            events
+                .iter()
+                .filter(|event| event["type"] != "BOOKMARK")
+                .for_each(|event| each_object(&event["object"], see));
         }
         Value::Object(fields) => match (fields.get("items"), fields.get("rows")) {
             (Some(Value::Array(items)), _) => items.iter().for_each(&mut *see),
@@ -346,7 +354,11 @@ fn address_length(text: &str) -> Option<usize> {
 fn version_length(text: &str) -> Option<(usize, usize)> {
     const LEADS: [&str; 6] = [
         r#"resourceVersion\":\""#,
-        "ResourceVersion in the precondition (", "ResourceVersion in record (", "resource version: ", "current: ", "list is too old: ",
+        "ResourceVersion in the precondition (",
+        "ResourceVersion in record (",
+        "resource version: ",
+        "current: ",
+        "list is too old: ",
     ];
     let lead = LEADS.iter().find(|lead| text.starts_with(**lead))?.len();
     let digits = text[lead..].bytes().take_while(u8::is_ascii_digit).count();
@@ -362,8 +374,10 @@ mod tests {
     fn what_differs_by_nature_is_left_out_and_the_rest_is_kept() {
         let script = &parse("# t\n\nGET configmaps/a\nGET configmaps\n").unwrap()[0];
         let run = |ns: &str, uid: &str, versions: [&str; 2], time: &str| {
-            let map = |version: &str| json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"at": "10.1.2.3", "port": "80"},
-                "metadata": {"namespace": ns, "uid": uid, "resourceVersion": version, "creationTimestamp": time}});
+            let map = |version: &str| {
+                json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"at": "10.1.2.3", "port": "80"},
+                "metadata": {"namespace": ns, "uid": uid, "resourceVersion": version, "creationTimestamp": time}})
+            };
             let list = json!({"kind": "List", "metadata": {"resourceVersion": "999"}, "items": [map(versions[1])]});
             let answer = |body| Answer { code: 200, warnings: Vec::new(), body };
             text(script, ns, &[answer(map(versions[0])), answer(list)])
@@ -371,7 +385,12 @@ mod tests {
         let one = run("f-1", "00000000-0000-4000-8000-000000000001", ["5", "9"], "2026-01-01T00:00:00Z");
         let other = run("f-2", "10000000-0000-4000-8000-000000000001", ["17", "33"], "2026-01-02T00:00:00.123Z");
         assert_eq!(one, other);
-        assert!(one.contains(r#"metadata: {"creationTimestamp":"TIME","namespace":"$ns","resourceVersion":"v1","uid":"uid-1"}"#), "{one}");
+        assert!(
+            one.contains(
+                r#"metadata: {"creationTimestamp":"TIME","namespace":"$ns","resourceVersion":"v1","uid":"uid-1"}"#
+            ),
+            "{one}"
+        );
         // An object that did not move is not one that did.
         let still = run("f-2", "10000000-0000-4000-8000-000000000001", ["17", "17"], "2026-01-02T00:00:00Z");
         assert_ne!(one, still);

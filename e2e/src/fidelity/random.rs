@@ -52,7 +52,11 @@ impl Random {
     fn anything(&mut self) {
         // A few kinds a script, or its objects would hardly meet.
         let kinds = [self.of(&KINDS), self.of(&KINDS)];
-        self.requests.push(Request::new(Verb::Post, "configmaps").body(&json!({"metadata": {"name": "first"}})).keep("start", "metadata.resourceVersion"));
+        self.requests.push(
+            Request::new(Verb::Post, "configmaps")
+                .body(&json!({"metadata": {"name": "first"}}))
+                .keep("start", "metadata.resourceVersion"),
+        );
         while self.requests.len() < LENGTH {
             let kind = self.of(&kinds);
             let request = self.request(kind);
@@ -108,7 +112,8 @@ impl Random {
                 .keep(&format!("u{name}"), "metadata.uid"),
             93..96 => self.scale(&one),
             _ => {
-                let selector = self.of(&["app=web", "app!=web", "tier", "!tier", "app in (web,api)", "app notin (web),tier"]);
+                let selector =
+                    self.of(&["app=web", "app!=web", "tier", "!tier", "app in (web,api)", "app notin (web),tier"]);
                 let limit = self.of(&["", "&limit=1", "&limit=2"]);
                 Request::new(Verb::Get, format!("{kind}?labelSelector={selector}{limit}"))
             }
@@ -126,8 +131,12 @@ impl Random {
 
     fn status(&mut self, kind: &str, one: &str) -> Request {
         let status = match kind {
-            "statefulsets" => json!({"replicas": self.rng.i32(0..4), "conditions": [{"type": self.of(&["A", "B"]), "status": "True"}]}),
-            "rollouts" => json!({"phase": self.of(&["Healthy", "Paused"]), "currentStepIndex": self.rng.i32(0..3), "abort": self.rng.bool()}),
+            "statefulsets" => {
+                json!({"replicas": self.rng.i32(0..4), "conditions": [{"type": self.of(&["A", "B"]), "status": "True"}]})
+            }
+            "rollouts" => {
+                json!({"phase": self.of(&["Healthy", "Paused"]), "currentStepIndex": self.rng.i32(0..3), "abort": self.rng.bool()})
+            }
             _ => json!({"loadBalancer": {}}),
         };
         let verb = self.of(&[Verb::Merge, Verb::Merge, Verb::Apply, Verb::Strategic]);
@@ -296,7 +305,9 @@ impl Random {
                 meta["finalizers"] = json!(["example.com/hold"]);
             }
             self.requests.push(
-                Request::new(Verb::Post, "configmaps").body(&json!({"metadata": meta})).keep(&format!("m{child}"), "metadata.uid"),
+                Request::new(Verb::Post, "configmaps")
+                    .body(&json!({"metadata": meta}))
+                    .keep(&format!("m{child}"), "metadata.uid"),
             );
         }
         for _ in 0..self.rng.usize(1..3) {

@@ -121,7 +121,8 @@ async fn send(client: &Client, request: &Request, kept: &BTreeMap<String, String
     let code = answer.status().as_u16();
     let warnings = answer.headers().get_all("Warning").iter();
     let warnings = warnings.filter_map(|warning| warning.to_str().ok().map(str::to_owned)).collect();
-    let body = if request.verb == Verb::Watch && code == 200 { events(&mut answer).await? } else { all(answer).await? };
+    let body =
+        if request.verb == Verb::Watch && code == 200 { events(&mut answer).await? } else { all(answer).await? };
     Ok(Answer { code, warnings, body })
 }
 
