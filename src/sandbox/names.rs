@@ -17,6 +17,11 @@ pub(super) fn qualified_name_error(field: &str, name: &str) -> Option<FieldError
     (!good).then(|| FieldError::invalid(field, &name.into(), QUALIFIED))
 }
 
+/// Whether an update makes the object when it is not there.
+pub(super) fn may_be_made_by_update(target: &Target) -> bool {
+    matches!(&*target.resource.key, "services" | "endpoints" | "events" | "leases.coordination.k8s.io")
+}
+
 /// What is wrong with a name that is to be a label of the DNS.
 pub(super) fn label_errors(field: &str, name: &str) -> Option<FieldError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -200,7 +200,16 @@ pub(super) fn update(
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
     let object = admissible(target, object)?;
-    let existing = target.existing(state)?;
+    let existing = match target.existing(state) {
+        Err(_) if target.sub == Sub::Whole && names::may_be_made_by_update(target) => {
+            if let Some(wanted) = uid_of(&object).filter(|uid| !uid.is_empty()) {
+                let why = names::uid_mismatch(target, wanted, "");
+                return Err(status::conflict(&target.resource, &target.name, &why));
+            }
+            return create(state, &Target { name: String::new(), ..target.clone() }, object, options);
+        }
+        existing => existing?,
+    };
     if let (Some(wanted), Some(actual)) = (uid_of(&object).filter(|uid| !uid.is_empty()), uid_of(&existing))
         && wanted != actual
     {
@@ -221,6 +230,7 @@ pub(super) fn patch(
     patch: &Patch,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
+    patch.check(&target.resource)?;
     let existing = target.existing(state)?;
     let presented = target.resource.present(&target.version, &existing);
     let patched = patch.apply(&target.resource, &target.version, &presented)?;
@@ -251,12 +261,8 @@ pub(super) fn apply(
     force: bool,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
-    if applied["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        let why =
-            format!("the name of the object ({} based on URL) was undeterminable: name must be provided", target.name);
-        return Err(status::bad_request(why));
-    }
     let mut applied = admissible(target, applied)?;
+    let named = applied["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
     let has_status = target.version().is_some_and(|version| version.status);
     if let Value::Object(fields) = &mut applied {
         // What the request cannot reach is not applied.
@@ -296,7 +302,11 @@ pub(super) fn apply(
             let merged = apply::apply(target, Some(&presented), applied, force, options)?;
             replace(state, target, &existing, merged, Ownership::Settled, options)
         }
-        None if target.sub == Sub::Status => return Err(status::not_found(&target.resource, &target.name)),
+        None if target.sub == Sub::Status => Err(status::not_found(&target.resource, &target.name)),
+        None if !named => {
+            let what = format!("the name of the object ({} based on URL)", target.name);
+            Err(status::bad_request(format!("{what} was undeterminable: name must be provided")))
+        }
         None => {
             let mut object = apply::apply(target, None, applied, force, options)?;
             metadata(&mut object).insert("name".into(), target.name.clone().into());

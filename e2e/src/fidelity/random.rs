@@ -57,6 +57,12 @@ impl Random {
                 .body(&json!({"metadata": {"name": "first"}}))
                 .keep("start", "metadata.resourceVersion"),
         );
+        for name in ["a", "b"] {
+            let known = Request::new(Verb::Get, format!("{}/{name}", kinds[0]));
+            self.requests.push(
+                known.keep(&format!("v{name}"), "metadata.resourceVersion").keep(&format!("u{name}"), "metadata.uid"),
+            );
+        }
         while self.requests.len() < LENGTH {
             let kind = self.of(&kinds);
             let request = self.request(kind);
@@ -132,7 +138,7 @@ impl Random {
     fn status(&mut self, kind: &str, one: &str) -> Request {
         let status = match kind {
             "statefulsets" => {
-                json!({"replicas": self.rng.i32(0..4), "conditions": [{"type": self.of(&["A", "B"]), "status": "True"}]})
+                json!({"replicas": self.rng.i32(0..4), "conditions": [{"type": self.of(&["A", "B"]), "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
             }
             "rollouts" => {
                 json!({"phase": self.of(&["Healthy", "Paused"]), "currentStepIndex": self.rng.i32(0..3), "abort": self.rng.bool()})
@@ -228,7 +234,7 @@ impl Random {
                     0 => spec["strategy"] = json!({"blueGreen": {"activeService": word(self)}}),
                     1 => spec["strategy"]["canary"]["steps"] = json!([{"setWeight": 50}]),
                     2 => spec["paused"] = self.rng.bool().into(),
-                    3 => spec["colour"] = "red".into(),
+                    3 => spec["minReadySeconds"] = 3.into(),
                     4 => spec["replicas"] = "many".into(),
                     _ => {}
                 }

@@ -41,6 +41,10 @@ pub struct Answer {
 /// The server breaks the connection, or never answers what the script waits for.
 pub async fn run(client: &Client, namespace: &str, script: &Script) -> Result<Vec<Answer>> {
     let mut kept = BTreeMap::from([("ns".to_owned(), namespace.to_owned())]);
+    for (name, _) in script.requests.iter().flat_map(|request| &request.keeps) {
+        // What is not kept yet is sent as nothing, too.
+        kept.insert(name.clone(), String::new());
+    }
     let mut made = Request::new(Verb::Post, "namespaces").body(&json!({"metadata": {"name": namespace}}));
     made.until = vec![Condition::Code(201)];
     send_until(client, &made, &kept).await.context("making the namespace")?;
