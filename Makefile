@@ -12,7 +12,7 @@ demo: ## Watch a good release go out and a bad one roll itself back, on the embe
 
 demo-cluster: ## The same on a real API server, a real gateway and a real Prometheus (needs Go, installs what it needs)
 	@e2e/tools/install
-	@$(CARGO) build --quiet --release --workspace
+	@$(CARGO) build --quiet --release -p tidegate -p tidegate-e2e
 	@target/release/tidegate-e2e demo
 
 # The tools come first: the tests of the harness use them as well.
@@ -29,7 +29,7 @@ storm: ## Ten minutes of releases on the real control plane while everything aro
 
 bench: ## Memory, CPU, API writes and latencies on the real control plane
 	@e2e/tools/install
-	@$(CARGO) build --quiet --release --workspace
+	@$(CARGO) build --quiet --release -p tidegate -p tidegate-e2e
 	@target/release/tidegate-e2e bench
 
 simulate: ## Random lives in which everything goes wrong: N=10000 of them, from SEED=1 on
