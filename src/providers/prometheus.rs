@@ -382,6 +382,34 @@ mod tests {
     }
 
     #[test]
+    fn counters_are_read_sample_by_sample() {
+        let read = |data: serde_json::Value, warnings: &[&str]| {
+            let body = json!({"status": "success", "data": data, "warnings": warnings}).to_string();
+            sampled(200, &body.into())
+        };
+        let matrix = json!({"resultType": "matrix", "result": [
+            {"metric": {"pod": "web-1", "code": "200"}, "values": [[1700000000.123, "7"], [1700000015, "1e3"]]},
+            {"metric": {}, "values": [[1, "NaN"]]},
+        ]});
+        let series = read(matrix.clone(), &[]).unwrap();
+        assert_eq!((series[0].pod.as_str(), series[1].pod.as_str()), ("web-1", ""));
+        assert_eq!(series[0].samples, [(1_700_000_000.123, 7.0), (1_700_000_015.0, 1000.0)]);
+        assert!(series[1].samples[0].1.is_nan());
+        for (data, warnings, problem) in [
+            (matrix, &["a store is away"][..], "the answer may not be whole: a store is away"),
+            (json!({"resultType": "vector", "result": []}), &[], "has no series"),
+            (
+                json!({"resultType": "matrix", "result": [{"metric": {}, "histograms": [[1, {}]]}]}),
+                &[],
+                "native histograms",
+            ),
+        ] {
+            let error = read(data, warnings).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
     fn a_range_is_computed_from_now() {
         let now = Timestamp::from_millisecond(1_700_000_000_250).unwrap();
         let range = RangeQuery {

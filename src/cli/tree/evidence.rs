@@ -204,6 +204,32 @@ pub(super) fn phase_name(phase: AnalysisPhase) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_comparison_shows_its_counts_and_its_verdict() {
+        let run = |measurement: serde_json::Value| -> super::AnalysisRun {
+            let names = json!({"source": "traefik", "canaryService": "new", "stableService": "old"});
+            serde_json::from_value(json!({
+                "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisRun", "metadata": {},
+                "spec": {"metrics": [{"name": "errors", "compare": names}]},
+                "status": {"phase": "Running", "startedAt": "2026-01-01T00:00:00Z", "metricResults": [
+                    {"name": "errors", "phase": "Running", "measurements": [measurement]},
+                ]},
+            }))
+            .unwrap()
+        };
+        let value = "canary 3 of 1,204 requests failed, stable 11 of 22,871";
+        let counted = json!({"phase": "Successful", "value": value, "finishedAt": "2026-01-01T00:02:11Z"});
+        let found = run(counted);
+        let (metric, result) = (&found.spec.metrics[0], super::result(&found, &found.spec.metrics[0]).unwrap());
+        assert_eq!(super::evidence(metric, &result.measurements[0]).as_deref(), Some(value));
+        assert_eq!(super::next(&found).unwrap().to_string(), "2026-01-01T00:03:10Z");
+        let silent = run(json!({"phase": "Inconclusive", "value": value, "message": "no data from canary"}));
+        let result = super::result(&silent, metric).unwrap();
+        assert_eq!(super::evidence(metric, &result.measurements[0]).as_deref(), Some("no data from canary"));
+    }
+
     #[test]
     fn values_have_as_many_digits_as_are_read() {
         for (text, short) in [

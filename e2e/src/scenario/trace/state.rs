@@ -377,9 +377,11 @@ fn without_counts(message: &str) -> String {
         .match_indices("canary ")
         .find(|(at, words)| message[at + words.len()..].starts_with(|it: char| it.is_ascii_digit()));
     let Some((begin, _)) = begin.filter(|_| message.contains(" requests ")) else { return message.to_owned() };
+    // In a summary there is more behind it.
+    let end = message[begin..].find("; step ").map_or(message.len(), |end| begin + end);
     let mut plain = message[..begin].to_owned();
     let mut in_number = false;
-    for it in message[begin..].chars() {
+    for it in message[begin..end].chars() {
         let goes_on = in_number && matches!(it, ',' | '.');
         if it.is_ascii_digit() && !in_number {
             plain.push('N');
@@ -389,7 +391,7 @@ fn without_counts(message: &str) -> String {
         }
         in_number = it.is_ascii_digit() || goes_on;
     }
-    plain
+    plain + &message[end..]
 }
 
 fn without_times(message: &str) -> String {
