@@ -288,13 +288,10 @@ fn counts(compare: &Compare, path: &FieldPath) -> Result<(Counts, Words), FieldE
         }
     };
     let (canary, stable) = (name(canary)?, name(stable)?);
-    if canary == stable {
+    // Of ReplicaSets the two are the same while a Rollout has no update, which is no mistake.
+    if canary == stable && !parsed.by_pod() {
         let detail = "must be another than the canary's: there is nothing to compare";
-        return Err(FieldError::invalid(
-            path.child(if parsed.by_pod() { "stableReplicaSet" } else { "stableService" }),
-            stable,
-            detail,
-        ));
+        return Err(FieldError::invalid(path.child("stableService"), stable, detail));
     }
     Ok((Counts::Source { source: parsed, slower_than, canary, stable }, words))
 }

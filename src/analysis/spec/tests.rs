@@ -384,6 +384,9 @@ fn a_rollout_says_which_versions_a_metric_compares() {
     );
     // It ends by itself, so that a step may wait for it.
     assert_eq!(problems(asked("pods"), Purpose::Gate, &templates), [""; 0]);
+    // Nor while there is no update, and both are the same.
+    let source = Source { rollout: &rollout(), stable_hash: "old", latest_hash: "old", templates: &templates };
+    assert_eq!(validate_reference(&analysis(asked("pods")), Purpose::Background, &FieldPath::new(PATH), source), []);
     let problem = |template: &str, name: &str, purpose| {
         let problems = problems(asked(template), purpose, &templates);
         let [problem] = problems.as_slice() else { panic!("{problems:?}") };
