@@ -1,5 +1,7 @@
 //! From counters to phases: of a metric, and of the whole run.
 
+use std::collections::BTreeMap;
+
 use super::metric::{Limits, Rules};
 use crate::api::analysis::{AnalysisPhase, AnalysisRunStatus, Metric, MetricResult, RunSummary};
 use crate::plan::Event;
@@ -24,11 +26,13 @@ pub(super) fn count(result: &mut MetricResult, measured: AnalysisPhase) {
         if measured == AnalysisPhase::Successful { result.consecutive_success.saturating_add(1) } else { 0 };
 }
 
-/// Brings the phases of all measured metrics up to date; what changed for good is an event.
+/// Brings the phases of all measured metrics up to date; what changed for good is an event. `verdicts` are those of
+/// comparisons, by metric.
 pub(super) fn metrics(
     status: &mut AnalysisRunStatus,
     metrics: &[Metric],
     rules: &[Rules],
+    verdicts: &BTreeMap<String, AnalysisPhase>,
     terminating: bool,
 ) -> Vec<Event> {
     let mut events = Vec::new();
@@ -36,7 +40,10 @@ pub(super) fn metrics(
         let Some(result) = status.metric_results.iter_mut().find(|result| result.name == metric.name) else {
             continue;
         };
-        let phase = metric_phase(&rules.limits, result, terminating);
+        let phase = match verdicts.get(&metric.name) {
+            Some(verdict) if !result.phase.completed() => *verdict,
+            _ => metric_phase(&rules.limits, result, terminating),
+        };
         if phase == result.phase {
             continue;
         }
@@ -90,7 +97,9 @@ pub(super) fn run(
             worst.get_or_insert(AnalysisPhase::Successful);
         } else if worst.is_none_or(|worst| rank(result.phase) > rank(worst)) {
             worst = Some(result.phase);
-            if let Some(cause) = cause(&rules.limits, result) {
+            if rules.limits.comparison.is_some() && !result.message.is_empty() {
+                message = format!("Metric \"{}\" assessed {}: {}", metric.name, result.phase, result.message);
+            } else if let Some(cause) = cause(&rules.limits, result) {
                 message = format!("Metric \"{}\" assessed {} due to {cause}", metric.name, result.phase);
                 if !result.message.is_empty() {
                     message.push_str(&format!(": \"Error Message: {}\"", result.message));

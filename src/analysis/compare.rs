@@ -1,8 +1,15 @@
 //! What a metric's `compare` block means: the settings of the judge, and the counters that it is fed from.
+//!
+//! ```text
+//! Rollout ──► names ──► Comparison (parsed) ──► Look: questions ──► (Prometheus) ──► answers ──► verdict, and what to remember
+//! ```
 
+mod look;
+pub mod names;
 mod sources;
 
 use super::judge::Settings;
+use super::judge::counts::Side;
 use super::judge::harm::Margin;
 use super::judge::words::Words;
 use crate::api::analysis::{AnalysisPhase, Metric};
@@ -11,7 +18,8 @@ use crate::api::duration::GoDuration;
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::int_or_percent::IntOrString;
 
-pub use self::sources::{Source, Version, Versions};
+pub use self::look::{Answers, Asked, Judgement, Look, Question, Sampled};
+pub use self::sources::Source;
 
 const MARGIN: f64 = 0.25;
 const CONFIDENCE: f64 = 0.99;
@@ -19,6 +27,10 @@ const CONFIDENCE: f64 = 0.99;
 const HORIZON: f64 = 1800.0;
 /// Seconds without which caches are cold and connections still move.
 const WARM_UP: f64 = 60.0;
+/// Seconds of an interval: at least two scrapes of most installations.
+const INTERVAL: f64 = 60.0;
+/// Seconds after its end at which an interval is counted: a scrape may take as long before its samples can be asked for.
+const LAG: f64 = 10.0;
 /// What a canary must be better than to be called safe, unless its margin is wider.
 const SAFE_RATIO: f64 = 1.5;
 const SAFE_ABSOLUTE: f64 = 0.001;
@@ -35,13 +47,24 @@ pub struct Comparison {
     /// How many failures come together, where the user says so.
     pub dispersion: Option<f64>,
     pub words: Words,
+    /// Seconds: both versions are counted in intervals of this length, the first of which begins after the warm-up.
+    interval: f64,
     counts: Counts,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Counts {
-    Source { source: Source, slower_than: Option<GoDuration> },
-    Own { canary: Queries, stable: Queries },
+    /// The names are those of Services or of ReplicaSets, as the source has it.
+    Source {
+        source: Source,
+        slower_than: Option<GoDuration>,
+        canary: String,
+        stable: String,
+    },
+    Own {
+        canary: Queries,
+        stable: Queries,
+    },
 }
 
 /// Selectors of the counters of one version.
@@ -58,12 +81,21 @@ pub enum Judged {
     Good(String),
 }
 
+impl Judged {
+    pub fn selector(&self) -> &str {
+        let (Self::Errors(selector) | Self::Good(selector)) = self;
+        selector
+    }
+}
+
 impl Comparison {
     /// `metrics` is the number of compared metrics that share the errors of the analysis, this one included. `path` is the
     /// metric's.
     pub fn parse(metric: &Metric, compare: &Compare, metrics: usize, path: &FieldPath) -> Result<Self, FieldError> {
         decides_alone(metric, path)?;
         let initial_delay = seconds(metric.initial_delay.as_deref(), &path.child("initialDelay"))?;
+        let interval = seconds(metric.interval.as_deref(), &path.child("interval"))?.unwrap_or(INTERVAL);
+        let interval_path = path.child("interval");
         let path = path.child("compare");
         let (counts, words) = counts(compare, &path)?;
         let margin = share(compare.margin.as_deref(), &path.child("margin"), 0.0..=100.0)?.unwrap_or(MARGIN);
@@ -74,6 +106,10 @@ impl Comparison {
         if horizon < 60.0 {
             let value = compare.horizon.as_deref().unwrap_or_default();
             return Err(FieldError::invalid(path.child("horizon"), value, "must be at least 1m"));
+        }
+        if !(1.0..=horizon).contains(&interval) {
+            let value = metric.interval.as_deref().unwrap_or_default();
+            return Err(FieldError::invalid(interval_path, value, "must be from 1s to compare.horizon"));
         }
         let invalid = || FieldError::invalid(path.child("margin"), compare.margin.clone(), "must be from 0% to 10000%");
         let ratio = 1.0 + margin;
@@ -99,17 +135,56 @@ impl Comparison {
             }
         };
         let dispersion = dispersion(compare.dispersion.as_ref(), &path.child("dispersion"))?;
-        Ok(Self { settings, undecided, dispersion, words, counts })
+        Ok(Self { settings, undecided, dispersion, words, interval, counts })
+    }
+
+    /// Seconds from the start of the run to the first look.
+    pub fn first_look(&self) -> f64 {
+        self.end_of(1) + LAG
+    }
+
+    /// Seconds from the start of the run to the look after the one that was taken `at`; in the past once the last is due.
+    pub fn next_look(&self, at: f64) -> f64 {
+        self.end_of(self.over(at).saturating_add(1).min(self.intervals())) + LAG
+    }
+
+    /// Seconds from the start of the run to the look that decides.
+    pub fn last_look(&self) -> f64 {
+        self.end_of(self.intervals()) + LAG
+    }
+
+    /// All that are judged.
+    fn intervals(&self) -> u32 {
+        // A float becomes the nearest number that there is.
+        (((self.settings.horizon - self.settings.warm_up) / self.interval).ceil() as u32).max(1)
+    }
+
+    /// The intervals that can be counted `at` seconds after the start.
+    fn over(&self, at: f64) -> u32 {
+        (((at - LAG - self.settings.warm_up) / self.interval + 1e-9).floor() as u32).min(self.intervals())
+    }
+
+    /// Seconds from the start of the run to the end of the `number`-th interval, which is the beginning of the next.
+    fn end_of(&self, number: u32) -> f64 {
+        self.settings.warm_up + self.interval * f64::from(number)
     }
 
     /// The counters of the canary and of stable.
-    pub fn queries(&self, versions: &Versions) -> (Queries, Queries) {
+    pub fn queries(&self, namespace: &str) -> (Queries, Queries) {
         match &self.counts {
             Counts::Own { canary, stable } => (canary.clone(), stable.clone()),
-            Counts::Source { source, slower_than } => {
-                let of = |version| source.queries(versions, version, *slower_than);
-                (of(Version::Canary), of(Version::Stable))
-            }
+            Counts::Source { source, slower_than, canary, stable } => (
+                source.queries(namespace, Side::Canary, canary, *slower_than),
+                source.queries(namespace, Side::Stable, stable, *slower_than),
+            ),
+        }
+    }
+
+    /// Whether pods may be told apart by a label `pod`.
+    fn by_pod(&self) -> bool {
+        match &self.counts {
+            Counts::Own { .. } => true,
+            Counts::Source { source, .. } => source.by_pod(),
         }
     }
 }
@@ -166,6 +241,12 @@ fn counts(compare: &Compare, path: &FieldPath) -> Result<(Counts, Words), FieldE
             return Err(FieldError::required(path.child("source"), detail));
         }
         let (canary, stable) = (own(&compare.canary, "canary")?, own(&compare.stable, "stable")?);
+        for (field, name) in names(compare) {
+            if name.is_some() {
+                let detail = "the counters in canary and stable say whose they are: names are for a source";
+                return Err(FieldError::forbidden(path.child(field), detail));
+            }
+        }
         return Ok((Counts::Own { canary, stable }, Words::default()));
     };
     let Some(parsed) = Source::named(source) else {
@@ -187,7 +268,42 @@ fn counts(compare: &Compare, path: &FieldPath) -> Result<(Counts, Words), FieldE
         return Err(FieldError::invalid(path.child("slowerThan"), text, "must be longer than zero"));
     }
     let words = text.map(|text| Words { failed: format!("took longer than {text}") }).unwrap_or_default();
-    Ok((Counts::Source { source: parsed, slower_than }, words))
+    let [canary_service, stable_service, canary_replica_set, stable_replica_set] = names(compare);
+    let (canary, stable) =
+        if parsed.by_pod() { (canary_replica_set, stable_replica_set) } else { (canary_service, stable_service) };
+    let name = |(field, name): (&str, Option<&String>)| {
+        let path = path.child(field);
+        let kind = if parsed.by_pod() { "ReplicaSet" } else { "Service" };
+        match name.map(|name| name.trim()).filter(|name| !name.is_empty()) {
+            None => Err(FieldError::required(
+                path,
+                format!("the name of the {kind} whose requests {source} counts: nothing else tells it here"),
+            )),
+            Some(name)
+                if name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || b".-".contains(&it)) =>
+            {
+                Ok(name.to_owned())
+            }
+            Some(name) => Err(FieldError::invalid(path, name, format!("must be the name of a {kind}"))),
+        }
+    };
+    let (canary, stable) = (name(canary)?, name(stable)?);
+    // Of ReplicaSets the two are the same while a Rollout has no update, which is no mistake.
+    if canary == stable && !parsed.by_pod() {
+        let detail = "must be another than the canary's: there is nothing to compare";
+        return Err(FieldError::invalid(path.child("stableService"), stable, detail));
+    }
+    Ok((Counts::Source { source: parsed, slower_than, canary, stable }, words))
+}
+
+/// The names that tell versions apart, with their fields.
+fn names(compare: &Compare) -> [(&'static str, Option<&String>); 4] {
+    [
+        ("canaryService", compare.canary_service.as_ref()),
+        ("stableService", compare.stable_service.as_ref()),
+        ("canaryReplicaSet", compare.canary_replica_set.as_ref()),
+        ("stableReplicaSet", compare.stable_replica_set.as_ref()),
+    ]
 }
 
 fn queries(counters: &Counters, path: &FieldPath) -> Result<Queries, FieldError> {

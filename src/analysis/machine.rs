@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::args::{ArgsError, Values};
 use super::assess;
+use super::compare::{Comparison, Judgement, Look};
 use super::metric::{self, Limits, Rules};
 use super::secrets::{Redactor, Secrets};
 use crate::api::AnalysisRun;
@@ -45,6 +46,8 @@ pub struct RunWorld {
     pub run: Arc<AnalysisRun>,
     /// An answer for each of [`secret_refs`].
     pub secrets: Secrets,
+    /// The canary's part of the requests that the router of the run's Rollout is set to ([`super::compare::names::weight`]).
+    pub weight: Option<f64>,
 }
 
 /// Something that a provider is to do now. Tasks of one world are independent: they may run side by side.
@@ -62,6 +65,8 @@ pub struct Task {
 pub enum Step {
     /// Take a new measurement, the `number`-th (from 1) of the metric, errors included.
     Start { number: i32 },
+    /// Count what canary and stable have done since the last look.
+    Compare(Box<Look>),
     /// Look again at a measurement in flight.
     Resume(Measurement),
     /// Give a measurement in flight up.
@@ -76,9 +81,30 @@ pub struct Outcome {
     metric: String,
     measurement: Measurement,
     metadata: BTreeMap<String, String>,
+    judge: Option<Judged>,
+}
+
+/// What a comparison adds to its measurement.
+#[derive(Clone, Debug, PartialEq)]
+struct Judged {
+    memory: Option<String>,
+    ends: bool,
 }
 
 impl Outcome {
+    /// What a look of the judge came to.
+    pub fn of_judge(
+        task: &Task,
+        mut measurement: Measurement,
+        metadata: BTreeMap<String, String>,
+        judgement: Judgement,
+    ) -> Self {
+        let Judgement { phase, value, message, metadata: numbers, memory, ends } = judgement;
+        (measurement.phase, measurement.value, measurement.message) = (phase, value, message);
+        measurement.metadata.extend(numbers);
+        Self { judge: Some(Judged { memory, ends }), ..Self::new(task, measurement, metadata) }
+    }
+
     /// The measurement is finished (`finished_at` is set) or in flight. `metadata` are facts about the metric as a whole,
     /// such as the query with its arguments. Secret values in them are hidden, and overlong texts are cut.
     pub fn new(task: &Task, mut measurement: Measurement, metadata: BTreeMap<String, String>) -> Self {
@@ -97,7 +123,7 @@ impl Outcome {
         for instant in [&mut measurement.started_at, &mut measurement.finished_at, &mut measurement.resume_at] {
             *instant = instant.take().map(|Time(instant)| time(instant));
         }
-        Self { metric: task.metric.name.clone(), measurement, metadata: clean_map(metadata) }
+        Self { metric: task.metric.name.clone(), measurement, metadata: clean_map(metadata), judge: None }
     }
 
     pub fn measurement(&self) -> &Measurement {
@@ -266,10 +292,25 @@ impl<'a> Prepared<'a> {
                     }
                     _ => self.metrics[*index].clone(),
                 };
-                let (run, step, redactor) = (world.run.clone(), step.clone(), redactor.clone());
+                let step = match (step, &self.rules[*index].limits.comparison) {
+                    (Step::Start { .. }, Some(comparison)) => {
+                        Step::Compare(Box::new(self.look(world, comparison, &metric.name)))
+                    }
+                    (step, _) => step.clone(),
+                };
+                let (run, redactor) = (world.run.clone(), redactor.clone());
                 Ok(Task { run, metric, step, redactor })
             })
             .collect()
+    }
+
+    /// What is to be counted now. No secret gets into what is counted, so that it may be shown.
+    fn look(&self, world: &RunWorld, comparison: &Comparison, metric: &str) -> Look {
+        let none = AnalysisRunStatus::default();
+        let status = self.run.status.as_ref().unwrap_or(&none);
+        let namespace = self.run.metadata.namespace.as_deref().unwrap_or_default();
+        let times = (started_at(status, world.now), world.now);
+        Look::new(comparison, namespace, times, result_of(status, metric), world.weight)
     }
 
     fn conclude(
@@ -287,17 +328,21 @@ impl<'a> Prepared<'a> {
         status.started_at.get_or_insert_with(|| time(started));
 
         let mut measured = Vec::new();
+        let mut verdicts = BTreeMap::new();
         for outcome in outcomes {
-            if let Some(text) = self.record(&mut status, outcome) {
+            if outcome.judge.as_ref().is_some_and(|judge| judge.ends) {
+                verdicts.insert(outcome.metric.clone(), outcome.measurement.phase);
+            }
+            if let Some(text) = self.record(&mut status, outcome, world.now) {
                 measured.push(text);
             }
         }
-        let mut events = assess::metrics(&mut status, &self.metrics, &self.rules, self.terminating);
+        let mut events = assess::metrics(&mut status, &self.metrics, &self.rules, &verdicts, self.terminating);
         let mut terminating = self.terminating;
         if !terminating && ended_early(&status, &self.metrics, &self.rules) && !in_flight(&status) {
             // One metric has ended the run and no other has anything under way: there is nothing to wait for.
             terminating = true;
-            events.extend(assess::metrics(&mut status, &self.metrics, &self.rules, terminating));
+            events.extend(assess::metrics(&mut status, &self.metrics, &self.rules, &verdicts, terminating));
         }
         events.extend(assess::run(&mut status, &self.metrics, &self.rules, self.run.spec.terminate, terminating));
         for (metric, rules) in self.metrics.iter().zip(&self.rules) {
@@ -317,8 +362,9 @@ impl<'a> Prepared<'a> {
     }
 
     /// Adds an outcome to the results; one that was not asked for is ignored.
-    fn record(&self, status: &mut AnalysisRunStatus, outcome: Outcome) -> Option<String> {
-        let Outcome { metric: name, measurement, metadata } = outcome;
+    fn record(&self, status: &mut AnalysisRunStatus, outcome: Outcome, now: Timestamp) -> Option<String> {
+        let Outcome { metric: name, measurement, metadata, judge } = outcome;
+        let started = started_at(status, now);
         let (index, step) = self
             .due
             .iter()
@@ -341,6 +387,15 @@ impl<'a> Prepared<'a> {
             format!("{name} {} with {}", measurement.phase, measurement.value)
         };
         assess::count(result, measurement.phase);
+        if let Some(comparison) = &self.rules[*index].limits.comparison
+            && now < after(started, seconds(comparison.last_look()))
+        {
+            // What could not be asked is asked next time: nothing is lost before the last look.
+            result.consecutive_error = 0;
+        }
+        if let Some(memory) = judge.and_then(|judge| judge.memory) {
+            result.judge = Some(memory);
+        }
         match (step, result.measurements.last_mut()) {
             (Step::Resume(_) | Step::Terminate(_), Some(last)) => *last = measurement,
             _ => result.measurements.push(measurement),
@@ -407,7 +462,11 @@ fn next(limits: &Limits, result: Option<&MetricResult>, started: Timestamp, now:
         return Next::Never;
     }
     let (Some(result), Some(last)) = (result, last) else {
-        return Next::Start(after(started, limits.initial_delay.into()));
+        let delay = match &limits.comparison {
+            Some(comparison) => seconds(comparison.first_look()),
+            None => limits.initial_delay.into(),
+        };
+        return Next::Start(after(started, delay));
     };
     if limits.count.is_some_and(|count| result.count >= count) {
         return Next::Never;
@@ -417,6 +476,12 @@ fn next(limits: &Limits, result: Option<&MetricResult>, started: Timestamp, now:
         (_, Some(interval)) => SHORTEST_INTERVAL.max(interval.into()),
     };
     let finished = last.finished_at.as_ref().map_or(started, |Time(finished)| *finished);
+    if let (Some(comparison), false) = (&limits.comparison, last.phase == AnalysisPhase::Error) {
+        // From the beginning of the measurement: what was over by then has been counted.
+        let looked = last.started_at.as_ref().map_or(finished, |Time(started)| *started);
+        let at = after(started, seconds(comparison.next_look(looked.duration_since(started).as_secs_f64())));
+        return Next::Start(if finished > now { now } else { at.max(after(finished, SHORTEST_INTERVAL)) });
+    }
     // A clock that was set back must not stop the measurements until it has caught up.
     Next::Start(if finished > now { now } else { after(finished, pause) })
 }
@@ -468,6 +533,11 @@ fn expiry(ttl: Option<&TtlStrategy>, status: &AnalysisRunStatus) -> Option<Times
 /// `instant` + `duration`, or the end of time.
 fn after(instant: Timestamp, duration: SignedDuration) -> Timestamp {
     instant.checked_add(duration).unwrap_or(if duration.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// Seconds of a comparison, which are finite and not negative.
+fn seconds(seconds: f64) -> SignedDuration {
+    SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX)
 }
 
 fn unresolvable(error: &ArgsError) -> String {

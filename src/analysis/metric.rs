@@ -1,5 +1,6 @@
 //! What a metric means once its arguments are in: its provider, its limits, and what is wrong with them.
 
+use super::compare::Comparison;
 use crate::api::analysis::{DryRun, MeasurementRetention, Metric};
 use crate::api::duration::GoDuration;
 use crate::api::field_error::{FieldError, FieldPath};
@@ -29,7 +30,7 @@ pub enum ProviderKind {
 }
 
 /// How often a metric is measured and what it tolerates.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Measurements without an error that end the metric; `None` goes on for ever.
     pub count: Option<i32>,
@@ -41,10 +42,12 @@ pub struct Limits {
     pub consecutive_error: i32,
     /// Successes in a row that end the metric as successful; `None` if nothing is asked of the order.
     pub consecutive_success: Option<i32>,
+    /// What judges the metric in the place of conditions and limits, and says when it is looked at.
+    pub comparison: Option<Comparison>,
 }
 
 /// The rules of a run for one metric.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rules {
     pub limits: Limits,
     pub dry_run: bool,
@@ -53,6 +56,11 @@ pub(super) struct Rules {
 }
 
 impl ProviderKind {
+    /// Who the metric is asked from; none or several if that is not clear.
+    pub fn of_metric(metric: &Metric) -> Vec<Self> {
+        if metric.compare.is_some() { vec![Self::Prometheus] } else { Self::of(&metric.provider) }
+    }
+
     /// The providers that are set.
     pub fn of(provider: &MetricProvider) -> Vec<Self> {
         let MetricProvider {
@@ -134,17 +142,21 @@ pub(super) fn validate(metrics: &[Metric], path: &FieldPath) -> Result<Vec<Limit
     if metrics.is_empty() {
         return Err(FieldError::required(path, "no metrics specified"));
     }
+    let compared = metrics.iter().filter(|metric| metric.compare.is_some()).count();
     let mut limits = Vec::with_capacity(metrics.len());
     for (index, metric) in metrics.iter().enumerate() {
         let path = path.index(index);
         if metrics[..index].iter().any(|earlier| earlier.name == metric.name) {
             return Err(FieldError::duplicate(path.child("name"), metric.name.as_str()));
         }
-        limits.push(Limits::of(metric, &path)?);
-        if metric.compare.is_some() {
-            return Err(FieldError::forbidden(path.child("compare"), "metrics are not judged by comparison yet"));
+        let mut limit = Limits::of(metric, &path)?;
+        if let Some(compare) = &metric.compare {
+            limit.comparison = Some(Comparison::parse(metric, compare, compared, &path)?);
+            // The comparison ends it, and not a number of measurements.
+            (limit.count, limit.failure, limit.inconclusive) = (None, None, i32::MAX);
         }
         validate_provider(metric, &path.child("provider"))?;
+        limits.push(limit);
     }
     Ok(limits)
 }
@@ -247,6 +259,7 @@ impl Limits {
             inconclusive,
             consecutive_error,
             consecutive_success: (consecutive_success > 0).then_some(consecutive_success),
+            comparison: None,
         })
     }
 }
@@ -273,6 +286,8 @@ fn duration(text: Option<&str>, path: &FieldPath) -> Result<Option<GoDuration>, 
 fn validate_provider(metric: &Metric, path: &FieldPath) -> Result<(), FieldError> {
     let kinds = ProviderKind::of(&metric.provider);
     let kind = match kinds.as_slice() {
+        // A comparison asks Prometheus, by the default address.
+        [] if metric.compare.is_some() => return Ok(()),
         [] => return Err(FieldError::required(path, "no provider specified")),
         [kind] => *kind,
         _ => {
@@ -356,6 +371,7 @@ mod tests {
             inconclusive: 0,
             consecutive_error: 4,
             consecutive_success: None,
+            comparison: None,
         };
         assert_eq!(limits(json!({})), expected);
         let limits = limits(json!({"failureLimit": -1, "consecutiveSuccessLimit": 2, "interval": "1s"}));

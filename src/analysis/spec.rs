@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::args::Values;
+use super::compare::names;
 use super::metric;
 use super::templates::Templates;
 use super::templates::{self, Part};
 use crate::api::Rollout;
-use crate::api::analysis::{AnalysisRunSpec, Argument, DryRun, MeasurementRetention};
+use crate::api::analysis::{AnalysisRunSpec, Argument, DryRun, MeasurementRetention, Metric};
 use crate::api::canary::Placed;
 use crate::api::field_error::{FieldError, FieldPath};
 use crate::api::steps::{RolloutAnalysis, RolloutAnalysisArg, TemplateRef};
@@ -30,6 +31,8 @@ pub enum Purpose {
     Background,
     /// A step or a promotion: it must end.
     Gate,
+    /// As the background's; but an Experiment makes the run, which knows of no Rollout.
+    Experiment,
 }
 
 /// Why no run can be made.
@@ -80,11 +83,16 @@ pub fn arguments_of_rollout(args: &[RolloutAnalysisArg], source: Source<'_>) -> 
 
 /// [`validate_reference`] for an analysis of a strategy.
 pub fn validate_placed(placed: Placed<'_>, path: &FieldPath, source: Source<'_>) -> Vec<FieldError> {
-    let (analysis, purpose) = match placed {
+    let (analysis, purpose) = purpose(placed);
+    validate_reference(analysis, purpose, path, source)
+}
+
+/// An analysis of a strategy, and what waits for it.
+pub fn purpose(placed: Placed<'_>) -> (&RolloutAnalysis, Purpose) {
+    match placed {
         Placed::Step(analysis) | Placed::Promotion(analysis) => (analysis, Purpose::Gate),
         Placed::Background(analysis) => (analysis, Purpose::Background),
-    };
-    validate_reference(analysis, purpose, path, source)
+    }
 }
 
 /// What is wrong with a Rollout's analysis at `path` (such as `spec.strategy.canary.steps[1].analysis`), judged before
@@ -126,7 +134,7 @@ pub fn validate_reference(
     let mut errors: Vec<FieldError> = parts
         .iter()
         .filter_map(|part| {
-            let problem = validate_part(part, purpose, &spec.args).err()?;
+            let problem = validate_part(part, purpose, &spec.args, &lookup).err()?;
             Some(FieldError::invalid(&refs_path, part.name, problem))
         })
         .collect();
@@ -166,7 +174,10 @@ fn assemble(
     retention: &[MeasurementRetention],
     lookup: Option<&Lookup<'_>>,
 ) -> Result<AnalysisRunSpec, SpecError> {
-    let metrics = templates::metrics(parts)?;
+    let mut metrics = templates::metrics(parts)?;
+    if let Some(lookup) = lookup {
+        metrics.iter_mut().for_each(|metric| lookup.name_versions(metric));
+    }
     let dry_run = templates::dry_run(dry_run, parts)?;
     let measurement_retention = templates::retention(retention, parts)?;
     let mut merged = templates::arguments(parts)?;
@@ -223,7 +234,7 @@ fn rollout_arguments(args: &[RolloutAnalysisArg], lookup: &Lookup<'_>) -> Result
 }
 
 /// What is wrong with one template, its arguments being those of the whole run.
-fn validate_part(part: &Part<'_>, purpose: Purpose, args: &[Argument]) -> Result<(), String> {
+fn validate_part(part: &Part<'_>, purpose: Purpose, args: &[Argument], lookup: &Lookup<'_>) -> Result<(), String> {
     let Part { kind, name, spec } = *part;
     // A template may do nothing but name others.
     if spec.metrics.is_empty() && !spec.templates.is_empty() {
@@ -232,9 +243,12 @@ fn validate_part(part: &Part<'_>, purpose: Purpose, args: &[Argument]) -> Result
     let resolved: Result<Vec<_>, _> =
         Values::without_secrets(args).and_then(|values| spec.metrics.iter().map(|m| values.resolve(m)).collect());
     let problem = |error: String| SpecError::Metric { kind, name: name.to_owned(), error }.to_string();
-    let metrics = resolved.map_err(|error| problem(error.to_string()))?;
+    let mut metrics = resolved.map_err(|error| problem(error.to_string()))?;
+    if purpose != Purpose::Experiment {
+        metrics.iter_mut().for_each(|metric| lookup.name_versions(metric));
+    }
     let limits = metric::validate(&metrics, &FieldPath::new("spec")).map_err(|error| problem(error.to_string()))?;
-    let endless = metrics.iter().zip(&limits).find(|(_, limits)| limits.count.is_none());
+    let endless = metrics.iter().zip(&limits).find(|(_, limits)| limits.count.is_none() && limits.comparison.is_none());
     match endless {
         Some((metric, _)) if purpose == Purpose::Gate => {
             let count = metric.count.as_ref().map_or_else(|| "<nil>".to_owned(), ToString::to_string);
@@ -281,6 +295,10 @@ enum Missing {
 }
 
 impl Lookup<'_> {
+    fn name_versions(&self, metric: &mut Metric) {
+        names::fill(metric, self.source.rollout, self.source.stable_hash, self.source.latest_hash);
+    }
+
     fn hash(&self, which: &str, path: &FieldPath) -> Result<String, FieldError> {
         match which {
             "Stable" => Ok(self.source.stable_hash.to_owned()),

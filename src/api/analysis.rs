@@ -250,6 +250,7 @@ pub struct RunSummary {
 }
 
 /// The results of one metric: counters over all measurements, and the newest of them.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricResult {
@@ -279,6 +280,8 @@ pub struct MetricResult {
     pub metadata: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub consecutive_success: i32,
+    /// What the judge of a metric with `compare` remembers, in a form of its own.
+    pub judge: Option<String>,
 }
 
 /// One answer of a provider.

@@ -17,6 +17,12 @@ pub struct Compare {
     pub source: Option<String>,
     /// Go duration; with a source, what takes longer counts as failed.
     pub slower_than: Option<String>,
+    /// For traefik, nginx and envoy; the Rollout's when absent.
+    pub canary_service: Option<String>,
+    pub stable_service: Option<String>,
+    /// For istio, linkerd and red; the Rollout's when absent.
+    pub canary_replica_set: Option<String>,
+    pub stable_replica_set: Option<String>,
     pub canary: Option<Counters>,
     pub stable: Option<Counters>,
     /// How much more the canary may fail than stable; `25%` when absent.

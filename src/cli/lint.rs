@@ -9,7 +9,7 @@ use crate::analysis::spec::{self, Purpose, Source};
 use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisTemplateSpec;
 use crate::api::blue_green::BlueGreenStrategy;
-use crate::api::canary::{CanaryStrategy, Placed};
+use crate::api::canary::CanaryStrategy;
 use crate::api::field_error::FieldPath;
 use crate::api::names::GROUP;
 use crate::api::steps::{RolloutAnalysis, TemplateRef};
@@ -108,14 +108,17 @@ fn check_analyses(object: &Object, rollout: &Rollout, report: &mut Report) {
     let trials: Vec<_> = strategy.canary.iter().flat_map(CanaryStrategy::experiment_analyses).collect();
     let canary = strategy.canary.iter().flat_map(CanaryStrategy::analyses);
     let blue_green = strategy.blue_green.iter().flat_map(BlueGreenStrategy::analyses);
-    let trials = trials.iter().map(|(path, analysis)| (path.clone(), Placed::Background(analysis)));
-    for (path, placed) in canary.chain(trials).chain(blue_green) {
-        let (Placed::Step(analysis) | Placed::Background(analysis) | Placed::Promotion(analysis)) = placed;
+    let trials = trials.iter().map(|(path, analysis)| (path.clone(), analysis, Purpose::Experiment));
+    let placed = canary.chain(blue_green).map(|(path, placed)| {
+        let (analysis, purpose) = spec::purpose(placed);
+        (path, analysis, purpose)
+    });
+    for (path, analysis, purpose) in placed.chain(trials) {
         if report.lacks(object, &path, &analysis.templates) {
             continue;
         }
         let source = Source { rollout, stable_hash: "", latest_hash: "", templates: &report.templates };
-        let errors = spec::validate_placed(placed, &path, source);
+        let errors = spec::validate_reference(analysis, purpose, &path, source);
         report.errors.extend(errors.iter().map(|error| format!("{}: {error}", place(object))));
     }
 }
@@ -161,7 +164,13 @@ fn check_metrics(object: &Object, template: &AnalysisTemplateSpec, cluster_scope
     if open || !template.templates.iter().all(|reference| report.has(reference)) {
         return;
     }
-    let rollout = Rollout::default();
+    // What a Rollout tells by itself is none of the template's mistakes.
+    let mut rollout = Rollout::default();
+    rollout.spec.strategy.canary = Some(CanaryStrategy {
+        canary_service: "canary".to_owned(),
+        stable_service: "stable".to_owned(),
+        ..CanaryStrategy::default()
+    });
     let source = Source { rollout: &rollout, stable_hash: "", latest_hash: "", templates: &report.templates };
     let errors = spec::validate_reference(&analysis, Purpose::Background, &FieldPath::new("spec"), source);
     // The path leads to the analysis that stands in for a Rollout's: only what is wrong counts here.

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use tokio::task::AbortHandle;
 use tracing::debug;
 
+use crate::analysis::compare::names;
 use crate::analysis::machine::{self, Outcome, RunWorld};
 use crate::analysis::secrets::Secrets;
 use crate::api::AnalysisRun;
 use crate::api::analysis::SecretKeyRef;
-use crate::api::resource::{ObjectRef, SECRET};
+use crate::api::resource::{ObjectRef, ROLLOUT, SECRET};
 
 use super::Shell;
 use super::api::CallError;
@@ -111,6 +112,7 @@ pub async fn run(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
                 let world = RunWorld {
                     now,
                     secrets: secrets(shell, object, &machine::secret_refs(now, &run)).await,
+                    weight: weight(shell, &run),
                     run: run.clone(),
                 };
                 let tasks = machine::tasks(&world);
@@ -160,6 +162,15 @@ fn find(shell: &Shell, object: &ObjectRef) -> Option<Result<Arc<AnalysisRun>, Ar
         Object::Unreadable(unreadable) => Some(Err(unreadable.clone())),
         _ => None,
     }
+}
+
+/// The canary's weight, as the Rollout that made the run has set it.
+fn weight(shell: &Shell, run: &AnalysisRun) -> Option<f64> {
+    run.spec.metrics.iter().any(|metric| metric.compare.is_some()).then_some(())?;
+    let owner = run.metadata.owner_references.iter().flatten().find(|owner| owner.kind == ROLLOUT.kind)?;
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    let index = shell.index();
+    names::weight(index.rollout(&ObjectRef::new(ROLLOUT, namespace, owner.name.as_str()))?)
 }
 
 /// Says on a run that does not decode what is wrong with it.

@@ -14,8 +14,7 @@ use tokio::time::Instant;
 
 use crate::analysis::metric::ProviderKind;
 use crate::api::Rollout;
-use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec};
-use crate::api::providers::MetricProvider;
+use crate::api::analysis::{AnalysisRun, AnalysisTemplateSpec, Metric};
 use crate::api::resource::{self, ObjectRef, REPLICA_SET, Resource};
 use crate::api::rollout_status::DurationStatus;
 use crate::traffic;
@@ -412,7 +411,7 @@ fn describe_runs(registry: &Registry, index: &Index) {
             phases.with_label_values(&[namespace, name, other]).set(value);
         }
         for metric in &run.spec.metrics {
-            let type_ = provider(&metric.provider);
+            let type_ = provider(metric);
             types.with_label_values(&[namespace, name, &metric.name, type_]).set(1.0);
             let results = run.status.iter().flat_map(|status| &status.metric_results);
             let result = results.into_iter().find(|result| result.name == metric.name);
@@ -436,7 +435,7 @@ fn describe_templates(registry: &Registry, index: &Index) {
         let template: &AnalysisTemplateSpec = template;
         info.with_label_values(&[reference.namespace.as_str(), &reference.name]).set(1.0);
         for metric in &template.metrics {
-            let values = [reference.namespace.as_str(), &reference.name, provider(&metric.provider), &metric.name];
+            let values = [reference.namespace.as_str(), &reference.name, provider(metric), &metric.name];
             metrics.with_label_values(&values).set(1.0);
         }
     }
@@ -479,8 +478,8 @@ fn run_phase(run: &AnalysisRun) -> &'static str {
     }
 }
 
-fn provider(provider: &MetricProvider) -> &'static str {
-    ProviderKind::of(provider).first().map_or("Unknown Provider", |kind| kind.type_name())
+fn provider(metric: &Metric) -> &'static str {
+    ProviderKind::of_metric(metric).first().map_or("Unknown Provider", |kind| kind.type_name())
 }
 
 // All names, labels and buckets are constants of this file, each registered once in its registry: none of these can fail.

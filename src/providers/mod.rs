@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::http::{LONGEST_TIMEOUT, Transport};
+use crate::analysis::compare::{Judgement, Look};
 use crate::analysis::conditions;
 use crate::analysis::expr::Value;
 use crate::analysis::machine::{Outcome, Step, Task};
@@ -58,6 +59,12 @@ trait Provider: Send + Sync {
         BTreeMap::new()
     }
 
+    /// Counts canary and stable.
+    fn compare<'a>(&'a self, _call: Call<'a>, _look: &'a Look) -> BoxFuture<'a, Answer> {
+        let kind = self.kind().type_name();
+        async move { Err(format!("{kind} has no counters to compare")) }.boxed()
+    }
+
     /// Takes the `number`-th measurement.
     fn run<'a>(&'a self, call: Call<'a>, number: i32) -> BoxFuture<'a, Answer>;
 
@@ -90,6 +97,8 @@ enum Reading {
     Judge(Parse),
     /// The provider judges by itself.
     Verdict { phase: AnalysisPhase, message: String },
+    /// The judge has counted.
+    Compared(Box<Judgement>),
     /// It takes longer; the metadata says how to find it again.
     InFlight { metadata: BTreeMap<String, String> },
 }
@@ -120,6 +129,7 @@ struct Services {
     /// The default of the metrics that name no address.
     prometheus_address: Option<String>,
     jobs: JobTarget,
+    judgements: Semaphore,
 }
 
 /// All providers, and the places for calls to them. Cheap to clone.
@@ -130,7 +140,14 @@ struct Shared {
     services: Services,
     calls: Arc<Semaphore>,
     namespaces: Mutex<BTreeMap<String, Arc<Semaphore>>>,
-    judgements: Semaphore,
+}
+
+impl Services {
+    /// Does what may take its time on a thread that may, as one of a few.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        let _place = self.judgements.acquire().await.map_err(|error| error.to_string())?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| "the answer could not be judged".to_owned())
+    }
 }
 
 impl Reading {
@@ -150,10 +167,16 @@ impl Providers {
         let tokens = oauth::Tokens::default();
         let prometheus_address = prometheus_address.filter(|address| !address.is_empty());
         Self(Arc::new(Shared {
-            services: Services { transport, clock, tokens, prometheus_address, jobs },
+            services: Services {
+                transport,
+                clock,
+                tokens,
+                prometheus_address,
+                jobs,
+                judgements: Semaphore::new(JUDGEMENTS),
+            },
             calls: Arc::new(Semaphore::new(CALLS)),
             namespaces: Mutex::new(BTreeMap::new()),
-            judgements: Semaphore::new(JUDGEMENTS),
         }))
     }
 
@@ -168,7 +191,7 @@ impl Providers {
 impl Shared {
     async fn carry_out(&self, task: &Task) -> Option<Outcome> {
         let started = self.services.clock.now();
-        let kinds = ProviderKind::of(&task.metric.provider);
+        let kinds = ProviderKind::of_metric(&task.metric);
         let provider = PROVIDERS.iter().copied().find(|provider| kinds.as_slice() == [provider.kind()]);
         if let Step::Collect(forgotten) = &task.step {
             self.collect(provider?, task, forgotten).await;
@@ -176,22 +199,29 @@ impl Shared {
         }
         let mut measurement = match &task.step {
             Step::Resume(measurement) | Step::Terminate(measurement) => measurement.clone(),
-            Step::Start { .. } | Step::Collect(_) => {
+            Step::Start { .. } | Step::Compare(_) | Step::Collect(_) => {
                 Measurement { started_at: Some(Time(started)), phase: AnalysisPhase::Running, ..Measurement::default() }
             }
         };
-        if let Err(problem) = self.measure(provider, task, &mut measurement).await {
+        let judgement = self.measure(provider, task, &mut measurement).await.unwrap_or_else(|problem| {
             measurement.phase = AnalysisPhase::Error;
             measurement.message = problem;
-        }
-        if measurement.phase.completed() {
+            None
+        });
+        if measurement.phase.completed() || judgement.is_some() {
             let finished = self.services.clock.now();
             measurement.started_at.get_or_insert(Time(started));
             measurement.finished_at = Some(Time(finished));
             measurement.resume_at = None;
         }
-        let metadata = provider.map(|provider| provider.metadata(&task.metric)).unwrap_or_default();
-        Some(Outcome::new(task, measurement, metadata))
+        let metadata = match &task.step {
+            Step::Compare(look) => look.metadata(),
+            _ => provider.map(|provider| provider.metadata(&task.metric)).unwrap_or_default(),
+        };
+        Some(match judgement {
+            Some(judgement) => Outcome::of_judge(task, measurement, metadata, judgement),
+            None => Outcome::new(task, measurement, metadata),
+        })
     }
 
     async fn measure(
@@ -199,7 +229,7 @@ impl Shared {
         provider: Option<&dyn Provider>,
         task: &Task,
         measurement: &mut Measurement,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Judgement>, String> {
         let provider = provider.ok_or("the metric has no provider that is supported")?;
         let call = Call { task, services: &self.services };
         // Held until the answer is judged: it is in memory until then. Giving up is never kept waiting.
@@ -209,9 +239,10 @@ impl Shared {
         };
         let answer = match &task.step {
             Step::Start { number } => provider.run(call, *number),
+            Step::Compare(look) => provider.compare(call, look),
             Step::Resume(measurement) => provider.resume(call, measurement),
             Step::Terminate(measurement) => provider.terminate(call, measurement),
-            Step::Collect(_) => return Ok(()),
+            Step::Collect(_) => return Ok(None),
         };
         let late = |_| format!("{} took longer than {} s", provider.kind().type_name(), LONGEST_CALL.as_secs());
         match tokio::time::timeout(LONGEST_CALL, answer).await.map_err(late)?? {
@@ -220,6 +251,7 @@ impl Shared {
                 measurement.phase = phase;
                 measurement.message = message;
             }
+            Reading::Compared(judgement) => return Ok(Some(*judgement)),
             Reading::InFlight { metadata } => {
                 measurement.phase = AnalysisPhase::Running;
                 measurement.metadata.extend(metadata);
@@ -229,20 +261,19 @@ impl Shared {
         if matches!(task.step, Step::Terminate(_)) && cut_off {
             measurement.message = "Metric Terminated".to_owned();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Parses an answer and judges it, on a thread that may take its time.
     async fn judge(&self, task: &Task, parse: Parse, measurement: &mut Measurement) -> Result<(), String> {
-        let _place = self.judgements.acquire().await.map_err(|error| error.to_string())?;
         let metric = task.metric.clone();
         let now: Timestamp = self.services.clock.now();
-        let judged = tokio::task::spawn_blocking(move || {
+        let judged = self.services.aside(move || {
             let found = parse()?;
             let phase = conditions::judge(&metric, &found.value, found.no_data, now);
             Ok::<_, String>((found.text, found.metadata, phase))
         });
-        let (text, metadata, phase) = judged.await.map_err(|_| "the answer could not be judged".to_owned())??;
+        let (text, metadata, phase) = judged.await??;
         measurement.value = text;
         measurement.metadata.extend(metadata);
         measurement.phase = phase?;

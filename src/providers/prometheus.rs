@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use super::http::{Request, Response, Url};
 use super::{Answer, Call, Found, Provider, Reading, http as bounded, oauth};
+use crate::analysis::compare::{Answers, Look, Question, Sampled};
 use crate::analysis::expr::{self, Value};
 use crate::analysis::metric::ProviderKind;
 use crate::api::analysis::Metric;
@@ -41,6 +42,10 @@ impl Provider for Prometheus {
             .unwrap_or_default()
     }
 
+    fn compare<'a>(&'a self, call: Call<'a>, look: &'a Look) -> BoxFuture<'a, Answer> {
+        compare(call, look).boxed()
+    }
+
     fn run<'a>(&'a self, call: Call<'a>, _number: i32) -> BoxFuture<'a, Answer> {
         query(call).boxed()
     }
@@ -48,7 +53,43 @@ impl Provider for Prometheus {
 
 async fn query(call: Call<'_>) -> Answer {
     let settings = call.task.metric.provider.prometheus.as_ref().ok_or("provider.prometheus is not set")?;
-    let (path, form) = parameters(settings, call.services.clock.now())?;
+    let question = parameters(settings, call.services.clock.now())?;
+    let response = ask(settings, question, call).await?;
+    Ok(Reading::Judge(Box::new(move || parse(response.status, &response.body))))
+}
+
+/// One request after the other, each answer brought down to its numbers before the next: no more of them is in memory
+/// than of any other measurement.
+async fn compare(call: Call<'_>, look: &Look) -> Answer {
+    let none = Settings::default();
+    let settings = call.task.metric.provider.prometheus.as_ref().unwrap_or(&none);
+    let mut answers = Answers::default();
+    for question in look.questions() {
+        let optional = question.optional();
+        let (asked, look) = (question.asked, look.clone());
+        let noted = match ask(settings, samples(settings, question)?, call).await {
+            Err(problem) => Err(problem),
+            Ok(Response { status, body, .. }) => {
+                let before = answers.clone();
+                call.services
+                    .aside(move || {
+                        let mut answers = before;
+                        look.note(&mut answers, asked, sampled(status, &body)?);
+                        Ok(answers)
+                    })
+                    .await?
+            }
+        };
+        match noted {
+            Ok(noted) => answers = noted,
+            Err(_) if optional => break,
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(Reading::Compared(Box::new(look.judge(&answers))))
+}
+
+async fn ask(settings: &Settings, (path, form): (&str, Form), call: Call<'_>) -> Result<Response, String> {
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut url = address(settings, call.services.prometheus_address.as_deref())?;
     url.set_path(&format!("{}/api/v1/{path}", url.path().trim_end_matches('/')));
@@ -61,7 +102,7 @@ async fn query(call: Call<'_>) -> Answer {
         let request = self::request(Method::GET, url, settings, call).await?;
         response = send(request, settings, call).await?;
     }
-    Ok(Reading::Judge(Box::new(move || parse(response.status, &response.body))))
+    Ok(response)
 }
 
 async fn request(method: Method, url: Url, settings: &Settings, call: Call<'_>) -> Result<Request, String> {
@@ -130,6 +171,21 @@ fn parameters(settings: &Settings, now: Timestamp) -> Result<(&'static str, Form
     Ok(("query_range", [query].into_iter().chain(range).collect()))
 }
 
+/// The same for what a comparison asks.
+fn samples(settings: &Settings, question: Question) -> Result<(&'static str, Form), String> {
+    if settings.timeout.is_some_and(|seconds| seconds < 0) {
+        return Err("prometheus timeout should not be negative".to_owned());
+    }
+    let query = ("query", question.query);
+    Ok(match question.start {
+        None => ("query", vec![query, ("time", seconds(question.end))]),
+        Some(start) => {
+            let range = [("start", seconds(start)), ("end", seconds(question.end)), ("step", "60".to_owned())];
+            ("query_range", [query].into_iter().chain(range).collect())
+        }
+    })
+}
+
 /// Seconds since 1970, to the millisecond: what Prometheus keeps.
 fn seconds(instant: Timestamp) -> String {
     (instant.as_millisecond() as f64 / 1000.0).to_string()
@@ -159,7 +215,7 @@ enum Data {
 
 /// A time and a value, which is a text so that it can be NaN.
 #[derive(Deserialize)]
-struct Point(IgnoredAny, String);
+struct Point(f64, String);
 
 #[derive(Deserialize)]
 struct Sample {
@@ -169,35 +225,49 @@ struct Sample {
 #[derive(Deserialize)]
 struct Series {
     #[serde(default)]
+    metric: Labels,
+    #[serde(default)]
     values: Vec<Point>,
     histograms: Option<IgnoredAny>,
 }
 
-fn parse(status: u16, body: &Bytes) -> Result<Found, String> {
-    let envelope: Result<Envelope, _> = serde_json::from_slice(body);
-    // Only these codes come from Prometheus itself and not from something on the way to it.
-    let api_error = matches!(status, 400 | 422 | 503);
-    let envelope = match envelope {
-        Ok(Envelope { status, error_type, error, .. }) if api_error && status == "error" => {
-            return Err(format!("{error_type}: {error}"));
-        }
-        _ if (400..500).contains(&status) => return Err(format!("client_error: client error: {status}")),
-        _ if status >= 500 => return Err(format!("server_error: server error: {status}")),
-        _ if !(200..300).contains(&status) => return Err(format!("bad_response: bad response code {status}")),
-        Ok(envelope) => envelope,
-        Err(error) => return Err(format!("bad_response: the answer is not one of Prometheus: {error}")),
-    };
-    if envelope.status != "success" {
-        return Err(format!("{}: {}", envelope.error_type, envelope.error));
+/// Of a series' labels, the one that comparisons tell series apart by.
+#[derive(Default, Deserialize)]
+struct Labels {
+    #[serde(default)]
+    pod: String,
+}
+
+/// The series of a range.
+fn sampled(status: u16, body: &Bytes) -> Result<Vec<Sampled>, String> {
+    let Envelope { data, warnings, .. } = envelope(status, body)?;
+    if let Some(warning) = warnings.first() {
+        // What is missing may be one version's.
+        return Err(format!("the answer may not be whole: {warning}"));
     }
-    let metadata = if envelope.warnings.is_empty() {
+    let Some(Data::Matrix(series)) = data else {
+        return Err("bad_response: the answer to a range has no series".to_owned());
+    };
+    let sampled = series.into_iter().map(|Series { metric, values, histograms }| {
+        if histograms.is_some() {
+            return Err("counters that are native histograms cannot be compared".to_owned());
+        }
+        let samples = values.iter().map(|point| Ok((point.0, point.number()?))).collect::<Result<_, String>>()?;
+        Ok(Sampled { pod: metric.pod, samples })
+    });
+    sampled.collect()
+}
+
+fn parse(status: u16, body: &Bytes) -> Result<Found, String> {
+    let Envelope { data, warnings, .. } = envelope(status, body)?;
+    let metadata = if warnings.is_empty() {
         BTreeMap::new()
     } else {
-        let warnings: Vec<String> = envelope.warnings.iter().map(|warning| format!("\"{warning}\"")).collect();
+        let warnings: Vec<String> = warnings.iter().map(|warning| format!("\"{warning}\"")).collect();
         BTreeMap::from([("warnings".to_owned(), warnings.join(", "))])
     };
     let histogram = || "Prometheus metric type not supported: the query yields native histograms".to_owned();
-    let values: Vec<f64> = match envelope.data {
+    let values: Vec<f64> = match data {
         Some(Data::Scalar(point)) => {
             let value = point.number()?;
             return Ok(Found { value: value.into(), text: print(value), no_data: false, metadata });
@@ -222,6 +292,26 @@ fn parse(status: u16, body: &Bytes) -> Result<Found, String> {
     }
     text.push(']');
     Ok(Found { no_data: values.is_empty(), value: Value::floats(values), text, metadata })
+}
+
+fn envelope(status: u16, body: &Bytes) -> Result<Envelope, String> {
+    let envelope: Result<Envelope, _> = serde_json::from_slice(body);
+    // Only these codes come from Prometheus itself and not from something on the way to it.
+    let api_error = matches!(status, 400 | 422 | 503);
+    let envelope = match envelope {
+        Ok(Envelope { status, error_type, error, .. }) if api_error && status == "error" => {
+            return Err(format!("{error_type}: {error}"));
+        }
+        _ if (400..500).contains(&status) => return Err(format!("client_error: client error: {status}")),
+        _ if status >= 500 => return Err(format!("server_error: server error: {status}")),
+        _ if !(200..300).contains(&status) => return Err(format!("bad_response: bad response code {status}")),
+        Ok(envelope) => envelope,
+        Err(error) => return Err(format!("bad_response: the answer is not one of Prometheus: {error}")),
+    };
+    if envelope.status != "success" {
+        return Err(format!("{}: {}", envelope.error_type, envelope.error));
+    }
+    Ok(envelope)
 }
 
 impl Point {
@@ -288,6 +378,34 @@ mod tests {
         ] {
             let error = parsed(data.clone()).unwrap_err();
             assert!(error.contains(problem), "{data}: {error}");
+        }
+    }
+
+    #[test]
+    fn counters_are_read_sample_by_sample() {
+        let read = |data: serde_json::Value, warnings: &[&str]| {
+            let body = json!({"status": "success", "data": data, "warnings": warnings}).to_string();
+            sampled(200, &body.into())
+        };
+        let matrix = json!({"resultType": "matrix", "result": [
+            {"metric": {"pod": "web-1", "code": "200"}, "values": [[1700000000.123, "7"], [1700000015, "1e3"]]},
+            {"metric": {}, "values": [[1, "NaN"]]},
+        ]});
+        let series = read(matrix.clone(), &[]).unwrap();
+        assert_eq!((series[0].pod.as_str(), series[1].pod.as_str()), ("web-1", ""));
+        assert_eq!(series[0].samples, [(1_700_000_000.123, 7.0), (1_700_000_015.0, 1000.0)]);
+        assert!(series[1].samples[0].1.is_nan());
+        for (data, warnings, problem) in [
+            (matrix, &["a store is away"][..], "the answer may not be whole: a store is away"),
+            (json!({"resultType": "vector", "result": []}), &[], "has no series"),
+            (
+                json!({"resultType": "matrix", "result": [{"metric": {}, "histograms": [[1, {}]]}]}),
+                &[],
+                "native histograms",
+            ),
+        ] {
+            let error = read(data, warnings).unwrap_err();
+            assert!(error.contains(problem), "{error}");
         }
     }
 

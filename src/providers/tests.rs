@@ -120,7 +120,7 @@ fn world(spec: Value) -> RunWorld {
         "spec": spec,
     });
     let run = Arc::new(serde_json::from_value(run).unwrap());
-    RunWorld { now: Timestamp::UNIX_EPOCH, run, secrets: Secrets::default() }
+    RunWorld { now: Timestamp::UNIX_EPOCH, run, secrets: Secrets::default(), weight: None }
 }
 
 /// One measurement of a metric with this provider and conditions.

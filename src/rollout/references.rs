@@ -48,7 +48,7 @@ fn analyses(scene: &Scene<'_>) -> Option<FieldError> {
 
 fn experiments(scene: &Scene<'_>) -> Option<FieldError> {
     scene.canary.experiment_analyses().into_iter().find_map(|(path, analysis)| {
-        spec::validate_reference(&analysis, Purpose::Background, &path, scene.source()).into_iter().next()
+        spec::validate_reference(&analysis, Purpose::Experiment, &path, scene.source()).into_iter().next()
     })
 }
 

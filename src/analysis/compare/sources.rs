@@ -1,6 +1,7 @@
 //! Whose counters tell canary and stable apart, and how they are called.
 
 use super::{Judged, Queries};
+use crate::analysis::judge::counts::Side;
 use crate::api::duration::GoDuration;
 
 /// Counters that are known by name.
@@ -18,24 +19,6 @@ pub enum Source {
     Linkerd,
     /// By pod: `http_requests_total` and `http_request_duration_seconds`.
     Red,
-}
-
-/// What the two versions are called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Versions {
-    pub namespace: String,
-    /// The Rollout: its ReplicaSets are called `ROLLOUT-HASH`.
-    pub rollout: String,
-    pub canary_service: String,
-    pub stable_service: String,
-    pub canary_hash: String,
-    pub stable_hash: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    Canary,
-    Stable,
 }
 
 /// The names of a source's counters.
@@ -68,14 +51,17 @@ impl Source {
         Self::ALL.into_iter().find(|source| source.name() == name)
     }
 
-    /// Whether its counters tell pods apart, so that the dispersion can be measured.
+    /// Whether its counters tell pods apart, so that the dispersion can be measured. Versions are found by ReplicaSet then,
+    /// and by Service otherwise.
     pub fn by_pod(self) -> bool {
         matches!(self, Self::Istio | Self::Linkerd | Self::Red)
     }
 
     /// The counters of a version: of errors, or of what was not slower than an edge.
-    pub(super) fn queries(self, versions: &Versions, version: Version, slower_than: Option<GoDuration>) -> Queries {
-        let matchers = self.matchers(versions, version);
+    ///
+    /// `name` is the version's Service, or its ReplicaSet where pods are told apart.
+    pub(super) fn queries(self, namespace: &str, side: Side, name: &str, slower_than: Option<GoDuration>) -> Queries {
+        let matchers = self.matchers(namespace, side, name);
         let Names { total, errors, failed, durations, units } = self.names();
         match slower_than {
             None => Queries {
@@ -120,28 +106,21 @@ impl Source {
         Names { total, errors, failed, durations, units }
     }
 
-    fn matchers(self, versions: &Versions, version: Version) -> String {
-        let Versions { namespace, rollout, .. } = versions;
-        let (service, hash) = match version {
-            Version::Canary => (&versions.canary_service, &versions.canary_hash),
-            Version::Stable => (&versions.stable_service, &versions.stable_hash),
-        };
+    fn matchers(self, namespace: &str, side: Side, name: &str) -> String {
         match self {
             // A port, by name or number; the Gateway API's provider puts the protocol before it.
-            Self::Traefik => format!(r#"service=~"{namespace}-{service}-(http-)?[a-z0-9]+@kubernetes.*""#),
+            Self::Traefik => format!(r#"service=~"{namespace}-{name}-(http-)?[a-z0-9]+@kubernetes.*""#),
             // The canary's requests carry the labels of the main Ingress.
-            Self::Nginx => match version {
-                Version::Canary => format!(r#"canary=~"{namespace}-{service}-[a-z0-9]+""#),
-                Version::Stable => format!(r#"namespace="{namespace}",service="{service}",canary="""#),
+            Self::Nginx => match side {
+                Side::Canary => format!(r#"canary=~"{namespace}-{name}-[a-z0-9]+""#),
+                Side::Stable => format!(r#"namespace="{namespace}",service="{name}",canary="""#),
             },
             Self::Istio => format!(
-                r#"reporter="destination",destination_workload_namespace="{namespace}",pod=~"{rollout}-{hash}-[a-z0-9]+""#
+                r#"reporter="destination",destination_workload_namespace="{namespace}",pod=~"{name}-[a-z0-9]+""#
             ),
-            Self::Envoy => format!(r#"envoy_cluster_name=~"{namespace}[_/]{service}[_/].+""#),
-            Self::Linkerd => {
-                format!(r#"direction="inbound",namespace="{namespace}",pod=~"{rollout}-{hash}-[a-z0-9]+""#)
-            }
-            Self::Red => format!(r#"namespace="{namespace}",pod=~"{rollout}-{hash}-[a-z0-9]+""#),
+            Self::Envoy => format!(r#"envoy_cluster_name=~"{namespace}[_/]{name}[_/].+""#),
+            Self::Linkerd => format!(r#"direction="inbound",namespace="{namespace}",pod=~"{name}-[a-z0-9]+""#),
+            Self::Red => format!(r#"namespace="{namespace}",pod=~"{name}-[a-z0-9]+""#),
         }
     }
 }

@@ -2,8 +2,21 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// As a Rollout gives them.
+const NAMES: [(&str, &str); 4] = [
+    ("canaryService", "web-canary"),
+    ("stableService", "web-stable"),
+    ("canaryReplicaSet", "web-6d4f"),
+    ("stableReplicaSet", "web-58bc"),
+];
+
 fn parsed(compare: Value, more: Value) -> Result<Comparison, String> {
     let mut metric = json!({"name": "errors", "compare": compare});
+    if compare.get("source").is_some() {
+        for (field, name) in NAMES {
+            metric["compare"].as_object_mut().unwrap().entry(field).or_insert(name.into());
+        }
+    }
     metric.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let metric: Metric = serde_json::from_value(metric).unwrap();
     let path = FieldPath::new("spec.metrics[0]");
@@ -139,6 +152,33 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
         ),
         (
             json!({"source": "red"}),
+            json!({"interval": "1h"}),
+            "interval: Invalid value: \"1h\": must be from 1s to compare.horizon",
+        ),
+        (
+            json!({"source": "traefik", "canaryService": ""}),
+            json!({}),
+            "compare.canaryService: Required value: the name of the Service whose requests traefik counts: nothing else tells \
+             it here",
+        ),
+        (
+            json!({"source": "istio", "stableReplicaSet": "web\"}"}),
+            json!({}),
+            "compare.stableReplicaSet: Invalid value: \"web\\\"}\": must be the name of a ReplicaSet",
+        ),
+        (
+            json!({"source": "nginx", "stableService": "web-canary"}),
+            json!({}),
+            "compare.stableService: Invalid value: \"web-canary\": must be another than the canary's: there is nothing to \
+             compare",
+        ),
+        (
+            json!({"canary": own, "stable": own, "canaryService": "web"}),
+            json!({}),
+            "compare.canaryService: Forbidden: the counters in canary and stable say whose they are: names are for a source",
+        ),
+        (
+            json!({"source": "red"}),
             json!({"failureLimit": 3}),
             "failureLimit: Forbidden: compare decides by itself when a metric ends and how; set compare.horizon, confidence \
              and undecided",
@@ -162,14 +202,6 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
 
 #[test]
 fn each_source_has_counters_for_both_versions() {
-    let versions = Versions {
-        namespace: "shop".into(),
-        rollout: "web".into(),
-        canary_service: "web-canary".into(),
-        stable_service: "web-stable".into(),
-        canary_hash: "6d4f".into(),
-        stable_hash: "58bc".into(),
-    };
     for (compare, total, judged, stable) in [
         (
             json!({"source": "traefik"}),
@@ -223,13 +255,22 @@ fn each_source_has_counters_for_both_versions() {
             r#"http_request_duration_seconds_count{namespace="shop",pod=~"web-58bc-[a-z0-9]+"}"#,
         ),
     ] {
-        let (canary, other) = parsed(compare, json!({})).unwrap().queries(&versions);
+        let (canary, other) = parsed(compare, json!({})).unwrap().queries("shop");
         assert_eq!((canary.total.as_str(), other.total.as_str()), (total, stable));
         assert_eq!(canary.judged, judged);
     }
     let own = |version: &str| json!({"total": format!("t{{v='{version}'}}"), "good": " g "});
-    let (canary, stable) =
-        parsed(json!({"canary": own("c"), "stable": own("s")}), json!({})).unwrap().queries(&versions);
+    let (canary, stable) = parsed(json!({"canary": own("c"), "stable": own("s")}), json!({})).unwrap().queries("shop");
     assert_eq!((canary.total.as_str(), stable.total.as_str()), ("t{v='c'}", "t{v='s'}"));
     assert_eq!(canary.judged, Judged::Good("g".into()));
+}
+
+#[test]
+fn looks_lie_on_a_grid_that_begins_with_the_run() {
+    let comparison = parsed(json!({"source": "red", "horizon": "5m"}), json!({"interval": "45s"})).unwrap();
+    // A minute to warm up, and ten seconds until the last scrape can be asked for.
+    assert_eq!((comparison.first_look(), comparison.last_look()), (115.0, 385.0));
+    for (at, next) in [(0.0, 115.0), (114.9, 115.0), (115.0, 160.0), (120.0, 160.0), (384.0, 385.0), (500.0, 385.0)] {
+        assert_eq!(comparison.next_look(at), next, "after {at}");
+    }
 }

@@ -69,6 +69,8 @@ impl Dispersion {
         let mean = left_out.iter().sum::<f64>() / count;
         let variance = left_out.iter().map(|value| (value - mean).powi(2)).sum::<f64>() * (count - 1.0) / count;
         let upper = squares / norm + UPPER * variance.sqrt();
+        // In thousandths: nobody knows it better, and so few digits are stored exactly.
+        let upper = (upper * 1e3).round() / 1e3;
         if upper.is_finite() { Self::Measured(upper.clamp(1.0, LARGEST)) } else { Self::Assumed }
     }
 }

@@ -39,7 +39,7 @@ type Stakes = [f64; GRID.len()];
 /// The evidence from the beginning on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Bets(Stakes);
+pub struct Bets(#[serde(with = "super::stored::whole")] Stakes);
 
 /// When the evidence is collected anew: fixed before anything is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -21,6 +21,7 @@ pub mod growth;
 pub mod harm;
 pub mod safe;
 pub mod split;
+mod stored;
 pub mod words;
 
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,8 @@ pub struct Settings {
     pub horizon: f64,
     /// Seconds at the beginning that are not judged: caches are cold.
     pub warm_up: f64,
-    /// The share of the requests that the canary should get, if it is known and stays the same.
+    /// The share of the requests that the canary should get, where it is known. Unlike the rest it may differ from
+    /// interval to interval.
     pub weight: Option<f64>,
     /// Be done as soon as the canary is safe, and not only at the horizon.
     pub early: bool,
@@ -209,6 +211,11 @@ impl State {
         (self.canary, self.stable)
     }
 
+    /// Whether both versions had requests: without, there is nothing to be undecided about.
+    pub fn has_compared(&self) -> bool {
+        self.canary.requests() > 0 && self.stable.requests() > 0
+    }
+
     /// Seconds up to which intervals have been looked at.
     pub fn until(&self) -> f64 {
         self.until
@@ -250,7 +257,7 @@ impl State {
     }
 
     fn is_safe(&self, settings: &Settings) -> bool {
-        self.safe.ln_e() >= (1.0 / settings.beta).ln()
+        self.safe.ln_e() >= settings.safe_bar()
     }
 
     fn unusable(&mut self, problem: Unusable) {
@@ -263,6 +270,11 @@ impl Settings {
     /// Nats of evidence for an alarm.
     pub fn bar(&self) -> f64 {
         budget::bar(self.alpha, self.metrics)
+    }
+
+    /// Nats of evidence for safety.
+    pub fn safe_bar(&self) -> f64 {
+        (1.0 / self.beta).ln()
     }
 
     fn restarts(&self) -> Restarts {

@@ -21,7 +21,7 @@ pub const GRID: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.75, 0.9];
 /// The logarithm of each stake. The bet on no failures at all is lost for good by the first one: `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Safe([Option<f64>; GRID.len()]);
+pub struct Safe(#[serde(with = "super::stored")] [Option<f64>; GRID.len()]);
 
 impl Default for Safe {
     fn default() -> Self {

@@ -24,6 +24,12 @@ pub struct Split {
     more: Bets,
     #[serde(rename = "f")]
     fewer: Bets,
+    /// The requests of the canary, and all.
+    #[serde(rename = "n")]
+    requests: (u64, u64),
+    /// How many of all the weights gave to the canary.
+    #[serde(rename = "e")]
+    expected: f64,
 }
 
 impl Split {
@@ -37,6 +43,20 @@ impl Split {
         let odds = weight / (1.0 - weight);
         self.more.add_events(canary, stable, TOLERANCE * odds, TOGETHER);
         self.fewer.add_events(stable, canary, TOLERANCE / odds, TOGETHER);
+        let all = interval.canary.plus(interval.stable).requests();
+        self.requests.0 = self.requests.0.saturating_add(interval.canary.requests());
+        self.requests.1 = self.requests.1.saturating_add(all);
+        self.expected += weight * all as f64;
+    }
+
+    /// The requests that were looked at: of the canary, and all.
+    pub fn requests(&self) -> (u64, u64) {
+        self.requests
+    }
+
+    /// How many of all the canary should have got.
+    pub fn expected(&self) -> f64 {
+        self.expected
     }
 
     /// Whether the requests are not split as they should be.
@@ -46,7 +66,7 @@ impl Split {
     }
 
     pub(super) fn valid(&self) -> bool {
-        self.more.valid() && self.fewer.valid()
+        self.more.valid() && self.fewer.valid() && self.expected.is_finite()
     }
 }
 

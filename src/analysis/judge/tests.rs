@@ -320,8 +320,10 @@ fn a_state_that_is_not_ours_is_refused() {
     assert_eq!(with("version", 2.into()), Err(StateError::Version { found: 2 }));
     for (field, value) in [
         ("ladder", serde_json::json!([])),
-        ("ladder", serde_json::json!(vec![[0.0; 7]; LADDER.len()])),
-        ("harm", serde_json::json!({"w": [0, 0, 0, 0, 0, 0, 0, 0], "r": vec![[0.0; 8]; 25]})),
+        ("ladder", serde_json::json!(vec!["0 0 0 0 0 0 0"; LADDER.len()])),
+        ("harm", serde_json::json!({"w": "0 0 0 0 0 0 0 0", "r": vec!["0 0 0 0 0 0 0 0"; 25]})),
+        ("ladder", serde_json::json!(vec!["0 0 0 0 0 0 0 -"; LADDER.len()])),
+        ("safe", serde_json::json!("0 0 0 0 0 inf")),
         ("until", serde_json::json!(null)),
         ("canary", serde_json::json!("many")),
     ] {

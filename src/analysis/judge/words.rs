@@ -39,7 +39,7 @@ impl Words {
                     after(decision.after),
                     assumed(state),
                 ),
-                Verdict::Mismatch => mismatch(state, settings),
+                Verdict::Mismatch => mismatch(state),
             },
             None => self.undecided(state, settings),
         }
@@ -90,7 +90,7 @@ impl Words {
     }
 
     /// `canary 23 of 1,204 requests failed, stable 11 of 22,871`
-    fn counts(&self, state: &State) -> String {
+    pub fn counts(&self, state: &State) -> String {
         let (canary, stable) = state.totals();
         let of = |arm: Arm| format!("{} of {}", grouped(arm.failures()), grouped(arm.requests()));
         format!("canary {} requests {}, stable {}", of(canary), self.failed, of(stable))
@@ -115,16 +115,15 @@ fn harm(state: &State, settings: &Settings) -> String {
     }
 }
 
-fn mismatch(state: &State, settings: &Settings) -> String {
-    let (canary, stable) = state.totals();
-    let all = canary.plus(stable).requests();
-    let share = canary.requests() as f64 / all.max(1) as f64;
+fn mismatch(state: &State) -> String {
+    let (canary, all) = state.split.requests();
+    let of = |part: f64| part / all.max(1) as f64;
     format!(
         "routing does not do what the weight says: {} of {} requests went to the canary ({}), its weight is {}",
-        grouped(canary.requests()),
+        grouped(canary),
         grouped(all),
-        percent(share),
-        percent(settings.weight.unwrap_or_default())
+        percent(of(canary as f64)),
+        percent(of(state.split.expected()))
     )
 }
 

@@ -24,7 +24,7 @@ impl Bench {
         }))
         .unwrap();
         let now = Timestamp::from_second(START).unwrap();
-        let world = RunWorld { now, run: Arc::new(run), secrets: Secrets::default() };
+        let world = RunWorld { now, run: Arc::new(run), secrets: Secrets::default(), weight: None };
         Self { world, events: Vec::new(), deleted: false, wake: None }
     }
 
@@ -96,6 +96,7 @@ impl Bench {
 
     fn steps(&self) -> Vec<String> {
         let step = |task: &Task| match &task.step {
+            Step::Compare(_) => format!("compare {}", task.metric.name),
             Step::Start { number } => format!("start {} {number}", task.metric.name),
             Step::Resume(_) => format!("resume {}", task.metric.name),
             Step::Terminate(_) => format!("terminate {}", task.metric.name),

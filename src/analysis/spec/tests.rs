@@ -367,3 +367,37 @@ fn only_what_is_measured_makes_two_runs_differ() {
     assert!(semantically_equal(&spec, &AnalysisRunSpec { terminate: true, ..spec.clone() }));
     assert!(!semantically_equal(&spec, &AnalysisRunSpec { metrics: Vec::new(), ..spec.clone() }));
 }
+
+#[test]
+fn a_rollout_says_which_versions_a_metric_compares() {
+    let compare = |source: &str| json!({"name": "errors", "compare": {"source": source}});
+    let templates = templates(
+        json!({"services": {"metrics": [compare("traefik")]}, "pods": {"metrics": [compare("red")]}}),
+        json!({}),
+    );
+    let asked = |template: &str| json!({"templates": [{"templateName": template}]});
+    let made = made(asked("pods"), &templates).unwrap();
+    let compared = made.metrics[0].compare.as_ref().unwrap();
+    assert_eq!(
+        (compared.canary_replica_set.as_deref(), compared.stable_replica_set.as_deref()),
+        (Some("shop-new"), Some("shop-old"))
+    );
+    // It ends by itself, so that a step may wait for it.
+    assert_eq!(problems(asked("pods"), Purpose::Gate, &templates), [""; 0]);
+    // Nor while there is no update, and both are the same.
+    let source = Source { rollout: &rollout(), stable_hash: "old", latest_hash: "old", templates: &templates };
+    assert_eq!(validate_reference(&analysis(asked("pods")), Purpose::Background, &FieldPath::new(PATH), source), []);
+    let problem = |template: &str, name: &str, purpose| {
+        let problems = problems(asked(template), purpose, &templates);
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(
+            problem.contains(&format!(
+                "AnalysisTemplate {template}: spec.metrics[0].compare.{name}: Required value: the name of the"
+            )),
+            "{problem}"
+        );
+    };
+    // This Rollout has no Services, and an Experiment knows of no Rollout.
+    problem("services", "canaryService", Purpose::Background);
+    problem("pods", "canaryReplicaSet", Purpose::Experiment);
+}

@@ -5,8 +5,10 @@ use k8s_openapi::api::batch::v1::Job;
 
 use super::table::Node;
 use super::{Style, duration};
+use crate::analysis::compare::Comparison;
 use crate::api::analysis::{AnalysisPhase, AnalysisRun, Measurement, Metric, MetricResult};
 use crate::api::duration::GoDuration;
+use crate::api::field_error::FieldPath;
 use crate::api::int_or_percent::IntOrString;
 
 /// Characters of a measured value that are shown.
@@ -102,7 +104,7 @@ fn job(name: &str, jobs: &[&Job], style: Style) -> Node {
 fn tally(metric: &Metric, result: &MetricResult) -> String {
     let mut text = counts(std::slice::from_ref(result));
     let allowed = number(metric.failure_limit.as_ref()).unwrap_or(0);
-    if result.failed > 0 && allowed >= 0 {
+    if result.failed > 0 && allowed >= 0 && metric.compare.is_none() {
         text.push_str(&format!(" ({allowed} allowed)"));
     }
     if let Some(count) = number(metric.count.as_ref()).filter(|count| *count > 1) {
@@ -113,6 +115,11 @@ fn tally(metric: &Metric, result: &MetricResult) -> String {
 
 /// `last [0.91], not result[0] >= 0.95`: the newest value and what it was judged by.
 fn evidence(metric: &Metric, last: &Measurement) -> Option<String> {
+    if metric.compare.is_some() {
+        // Sentences with their numbers, such as `canary 3 of 1,204 requests failed, stable 11 of 22,871`.
+        let said = [&last.message, &last.value].into_iter().find(|text| !text.is_empty());
+        return said.cloned();
+    }
     let condition = |condition: &Option<String>| condition.clone().filter(|text| !text.trim().is_empty());
     let (success, failure) = (condition(&metric.success_condition), condition(&metric.failure_condition));
     let judged = match (last.phase, success, failure) {
@@ -161,6 +168,19 @@ fn next_of(run: &AnalysisRun, metric: &Metric, result: Option<&MetricResult>) ->
         let duration: GoDuration = text.as_ref()?.parse().ok()?;
         at.checked_add(SignedDuration::from(duration)).ok()
     };
+    if let Some(compare) = &metric.compare {
+        let comparison = Comparison::parse(metric, compare, 1, &FieldPath::default()).ok()?;
+        let started = status.started_at.as_ref()?.0;
+        let last = result.and_then(|result| result.measurements.last());
+        let seconds = match last.and_then(|last| last.finished_at.as_ref()) {
+            Some(finished) if last.is_some_and(|last| last.phase == AnalysisPhase::Error) => {
+                return finished.0.checked_add(ERROR_RETRY).ok();
+            }
+            Some(finished) => comparison.next_look(finished.0.duration_since(started).as_secs_f64()),
+            None => comparison.first_look(),
+        };
+        return started.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok();
+    }
     let Some(last) = result.and_then(|result| result.measurements.last()) else {
         return after(status.started_at.as_ref()?.0, &metric.initial_delay);
     };
@@ -184,6 +204,32 @@ pub(super) fn phase_name(phase: AnalysisPhase) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_comparison_shows_its_counts_and_its_verdict() {
+        let run = |measurement: serde_json::Value| -> super::AnalysisRun {
+            let names = json!({"source": "traefik", "canaryService": "new", "stableService": "old"});
+            serde_json::from_value(json!({
+                "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisRun", "metadata": {},
+                "spec": {"metrics": [{"name": "errors", "compare": names}]},
+                "status": {"phase": "Running", "startedAt": "2026-01-01T00:00:00Z", "metricResults": [
+                    {"name": "errors", "phase": "Running", "measurements": [measurement]},
+                ]},
+            }))
+            .unwrap()
+        };
+        let value = "canary 3 of 1,204 requests failed, stable 11 of 22,871";
+        let counted = json!({"phase": "Successful", "value": value, "finishedAt": "2026-01-01T00:02:11Z"});
+        let found = run(counted);
+        let (metric, result) = (&found.spec.metrics[0], super::result(&found, &found.spec.metrics[0]).unwrap());
+        assert_eq!(super::evidence(metric, &result.measurements[0]).as_deref(), Some(value));
+        assert_eq!(super::next(&found).unwrap().to_string(), "2026-01-01T00:03:10Z");
+        let silent = run(json!({"phase": "Inconclusive", "value": value, "message": "no data from canary"}));
+        let result = super::result(&silent, metric).unwrap();
+        assert_eq!(super::evidence(metric, &result.measurements[0]).as_deref(), Some("no data from canary"));
+    }
+
     #[test]
     fn values_have_as_many_digits_as_are_read() {
         for (text, short) in [
