@@ -8,7 +8,7 @@ mod crds;
 mod create;
 mod demo;
 mod get;
-mod in_process;
+pub mod in_process;
 mod kind;
 pub mod lint;
 mod list;
