@@ -63,7 +63,7 @@ pub(super) fn rows(setting: &Setting, course: &Course) -> Vec<Row> {
         // But what it has waited for it has reached, and gateways follow a moment later.
         let seen_until = |until: f64| course.samples.iter().rfind(|sample| sample.at <= until).unwrap_or(last);
         let reached = if next.is_some() { seen_until(to + INSTANT) } else { last };
-        let ready = |before: Pods, reached: Pods| Pods { ready: reached.ready, ..before };
+        let ready = |before: Pods, reached: Pods| Pods { ready: reached.ready.max(before.ready), ..before };
         let moves = match stage {
             Stage::Step(step) => setting.subject.steps[*step].starts_with("setWeight"),
             stage => matches!(stage, Stage::Switched | Stage::Finish),
