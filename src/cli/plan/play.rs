@@ -129,7 +129,7 @@ pub fn play(setting: &Setting, release: &Release, circumstances: &Circumstances)
         let controller = in_process::controller_with(&play.cluster, clock, transport, address, settings, forever);
         tokio::select! {
             ended = controller => bail!("the controller ended: {ended:?}"),
-            course = play.from_beginning_to_end() => course,
+            course = play.whole() => course,
         }
     });
     played.context("starting a runtime")?
@@ -211,7 +211,7 @@ impl<'a> Play<'a> {
         Ok(Self { setting, release, circumstances, cluster, clock: clock.clone(), seen: Mutex::default() })
     }
 
-    async fn from_beginning_to_end(&self) -> anyhow::Result<Course> {
+    async fn whole(&self) -> anyhow::Result<Course> {
         let is_out = |cluster: &Cluster| {
             let rollout = self.rollout(cluster);
             rollout["status"]["phase"] == "Healthy" && rollout["status"]["stableRS"].is_string()
