@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manual::{Page, console, pages, root, words};
+use manual::{Block, Page, console, pages, root, words};
 use regex::Regex;
 use serde_json::Value;
 use tidegate::cli::{self, lint, manifest};
@@ -38,8 +38,9 @@ fn manifests_pass_lint() {
 #[tokio::test(start_paused = true)]
 async fn manifests_run() {
     for page in pages() {
+        // What is planned lacks what a plan makes up.
         let objects = objects(&page);
-        if objects.is_empty() {
+        if objects.is_empty() || page.blocks.iter().any(Block::is_planned) {
             continue;
         }
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse().unwrap());
@@ -270,6 +271,37 @@ fn getting_started_goes_as_it_says() {
         }
     }
     assert!(run >= 15, "only {run} commands were found in the tutorial");
+}
+
+/// Plans are the same each time: each stands in the manual as it is printed. `UPDATE_DOCS=1` writes them anew.
+#[test]
+fn plans_are_as_they_are_shown() {
+    let page = pages().into_iter().find(|page| page.path == "docs/plan.md").unwrap();
+    let folder = Folder::new("plan");
+    page.save(&folder.0);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap();
+    let path = format!("{}:{path}", binaries.display());
+    let mut text = page.text.clone();
+    let mut shown = 0;
+    for block in page.blocks.iter().filter(|block| block.info == "console") {
+        let (command, _) = block.text.split_once('\n').unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command.strip_prefix("$ ").unwrap()]).current_dir(&folder.0).env("PATH", &path);
+        let output = shell.output().unwrap();
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let now = format!("{command}\n{printed}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            text = text.replace(&block.text, &now);
+        } else {
+            assert!(block.text == now, "{}: it says now:\n{printed}", block.place);
+        }
+        shown += 1;
+    }
+    assert!(shown >= 3, "only {shown} plans are shown");
+    if text != page.text {
+        std::fs::write(root().join(&page.path), text).unwrap();
+    }
 }
 
 /// The lines of the page come in this order in the output. What is different each time is left out: ages, the names of

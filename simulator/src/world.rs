@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tidegate::cli::in_process;
 use tidegate::clock::Clock;
 use tidegate::controller::{self, settings::Settings};
 use tidegate::providers::{JobTarget, Providers};
 use tidegate::sandbox::cluster::Cluster;
 use tidegate::sandbox::traffic::{self, Conduct, Load, Target};
 use tidegate::sandbox::workloads::Behaviour;
-use tidegate::sandbox::{ApiServer, Change, DeleteOptions, Faults, Patch, Scoped};
+use tidegate::sandbox::{Change, DeleteOptions, Faults, Patch, Scoped};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -36,17 +37,6 @@ const LAST_DEEDS: Duration = Duration::from_secs(5);
 const RATE: f64 = 50.0;
 /// How long gateways take to follow when nothing is wrong.
 const PROPAGATION: Duration = Duration::from_millis(100);
-
-const GATEWAY: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: gateway-system}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: web, namespace: gateway-system}
-spec: {gatewayClassName: sandbox, listeners: [{name: http, protocol: HTTP, port: 80}]}
-";
 
 /// A cluster in which a script comes true.
 pub struct World {
@@ -81,7 +71,7 @@ impl World {
         // A constant that is a time.
         let epoch: Timestamp = EPOCH.parse()?;
         let clock = Clock::starting_at(epoch);
-        let server = server(&clock, script.seed);
+        let server = in_process::server(&clock, script.seed);
         let traffic = traffic::Settings {
             // Requests are counted whenever anything changes: between changes they all go the same way.
             tick: Duration::from_secs(600),
@@ -467,20 +457,6 @@ impl Faults for Nothing {}
 
 /// The tags of images that scripts release.
 pub const TAGS: [&str; 6] = ["blue", "green", "red", "gold", "grey", "final"];
-
-/// A server with all definitions and the gateway: made once, and forked for each life.
-fn server(clock: &Clock, seed: u64) -> ApiServer {
-    static PREPARED: OnceLock<ApiServer> = OnceLock::new();
-    let prepared = PREPARED.get_or_init(|| {
-        let server = ApiServer::new(clock.clone(), 1);
-        // Its models have nothing to do with the objects of later lives: they end here.
-        let cluster = Cluster::builder().server(server.clone()).start();
-        // Constants that are applied in every test of the sandbox.
-        cluster.apply(GATEWAY).expect("the gateway can be made");
-        server
-    });
-    prepared.fork(clock.clone(), seed)
-}
 
 fn conduct(router: Router) -> Conduct {
     match router {

@@ -218,7 +218,7 @@ fn remember(connection: &mut Connection, argument: &Arg, value: &str) {
 
 fn values(argument: &Arg, _: Connection) -> Candidates {
     let words = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-    let files = ["filename", "kubeconfig", "from_file", "output"].contains(&argument.get_id().as_str());
+    let files = ["filename", "kubeconfig", "from_file", "output", "html"].contains(&argument.get_id().as_str());
     Candidates { words, files, ..Candidates::default() }
 }
 

@@ -8,12 +8,13 @@ mod crds;
 mod create;
 mod demo;
 mod get;
-mod in_process;
+pub mod in_process;
 mod kind;
 pub mod lint;
 mod list;
 pub mod manifest;
 mod phase;
+pub mod plan;
 mod promote;
 mod sandbox;
 mod screen;
@@ -70,6 +71,7 @@ commands! {
     Lint(lint::Lint),
     List(list::List),
     Pause(change::Pause),
+    Plan(plan::Plan),
     Promote(promote::Promote),
     Restart(change::Restart),
     Retry(change::Retry),

@@ -29,6 +29,11 @@ impl Block {
         self.info.starts_with("yaml values")
     }
 
+    /// Whether it is planned and not applied.
+    pub fn is_planned(&self) -> bool {
+        self.info.starts_with("yaml plan")
+    }
+
     /// Whether it is for another system, whose kinds no cluster of ours serves.
     pub fn is_foreign(&self) -> bool {
         self.info.starts_with("yaml foreign")

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::Client;
 use kube::core::Status;
-use serde_json::json;
+use tidegate::cli::in_process;
 use tidegate::clock::Clock;
 use tidegate::controller::{self, settings::Settings};
 use tidegate::providers::http::{HttpError, Request, Response, Transport};
@@ -38,17 +38,6 @@ const SCRAPES: Duration = Duration::from_secs(1);
 
 /// Nobody listens there; only the sandbox's own Prometheus answers to it.
 const PROMETHEUS: &str = "http://prometheus.sandbox:9090";
-
-const GATEWAY: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: gateway-system}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: web, namespace: gateway-system}
-spec: {gatewayClassName: sandbox, listeners: [{name: http, protocol: HTTP, port: 80}]}
-";
 
 /// A cluster in memory for one scenario, and its controller.
 pub struct Sandbox {
@@ -86,13 +75,11 @@ impl Sandbox {
     fn start(namespace: &str) -> Result<Self> {
         let epoch: Timestamp = EPOCH.parse().context("a constant")?;
         let clock = Clock::starting_at(epoch);
-        let cluster = Cluster::builder().clock(clock.clone()).scrape_interval(SCRAPES).start();
+        let cluster = Cluster::builder().server(in_process::server(&clock, 1)).scrape_interval(SCRAPES).start();
         let usual = cluster.default_behaviour();
         // As fast as the pods of the real world here.
         let default = PodBehaviour { start_after: Duration::ZERO, ready_after: Duration::from_millis(200), ..usual };
         cluster.set_default_behaviour(default);
-        // The Gateway that the real environment has, too.
-        cluster.apply(GATEWAY).context("making the Gateway")?;
         let prometheus =
             InMemory { prometheus: cluster.prometheus().clone(), clock: clock.clone(), stopped: Arc::default() };
         let mut sandbox = Self {
@@ -154,20 +141,7 @@ impl InMemory {
                 "error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)",
             );
         }
-        let mut url = request.url.clone();
-        // Clients send long queries as forms.
-        if let Ok(form) = std::str::from_utf8(&request.body)
-            && !form.is_empty()
-        {
-            url.set_query(Some(form));
-        }
-        let parameter =
-            |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-        let (status, body) = match self.prometheus.query(&parameter("query").unwrap_or_default(), self.clock.now()) {
-            Ok(answer) => (200, answer),
-            Err(error) => (400, json!({"status": "error", "errorType": error.kind, "error": error.message})),
-        };
-        Ok(Response { status, body: body.to_string().into() })
+        Ok(in_process::ask(&self.prometheus, request, self.clock.now()))
     }
 }
 

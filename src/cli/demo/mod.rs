@@ -1,6 +1,5 @@
 //! `tidegate demo`: a good release goes out, a bad one rolls itself back, on a cluster in memory.
 
-mod rolling;
 mod stage;
 mod view;
 
@@ -11,11 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 
-use super::in_process;
+use super::in_process::{self, Rolling};
 use crate::clock::Clock;
+use crate::sandbox::workloads::Behaviour;
 use stage::Stage;
 use view::View;
 
+/// As in the manifest.
+const REPLICAS: i32 = 10;
 /// Requests that users send in a second.
 const RATE: f64 = 200.0;
 /// The share of requests that fails in the bad release.
@@ -62,7 +64,17 @@ impl Demo {
         });
         controller?;
         let Story { good, bad, verdict } = story?;
-        let rolling = tokio::task::spawn_blocking(move || rolling::failures(bad.took)).await??;
+        let usual = stage.cluster.default_behaviour();
+        let rolling = Rolling {
+            replicas: REPLICAS,
+            rate: RATE,
+            new: Behaviour { error_rate: BAD, ..usual.clone() },
+            old: usual,
+            onset: Duration::ZERO,
+            took: bad.took.unsigned_abs(),
+            seed: 1,
+        };
+        let rolling = tokio::task::spawn_blocking(move || rolling.failures()).await??;
         println!("{}", summary(&good, &bad, &verdict, rolling));
         Ok(if good.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

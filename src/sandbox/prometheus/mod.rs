@@ -7,6 +7,7 @@
 
 mod eval;
 mod functions;
+mod known;
 mod parse;
 mod series;
 mod serve;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+pub use known::Examined;
 pub use serve::PrometheusServing;
 
 use super::traffic::{self, Record};
