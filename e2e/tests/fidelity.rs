@@ -19,11 +19,15 @@ fn the_sandbox_answers_as_the_real_server_did() {
                     script.title,
                     difference(recorded, &found)
                 )),
-                (Some(_), true) => wrong.push(format!("\"{}\" differs no longer, as docs/architecture.md says", script.title)),
+                (Some(_), true) => {
+                    wrong.push(format!("\"{}\" differs no longer, as docs/architecture.md says", script.title))
+                }
                 _ => {}
             }
         }
     }
-    wrong.extend(known.keys().map(|title| format!("docs/architecture.md lists \"{title}\", of which there is no script")));
+    wrong.extend(
+        known.keys().map(|title| format!("docs/architecture.md lists \"{title}\", of which there is no script")),
+    );
     assert!(wrong.is_empty(), "{} scripts:\n{}", wrong.len(), wrong.join("\n"));
 }

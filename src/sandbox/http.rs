@@ -121,7 +121,12 @@ impl Request<'_> {
         }
         let served = target.version();
         match path.subresource.as_str() {
-            "status" if !served.is_some_and(|version| version.status) => return Err(status::no_such_path()),
+            "status" if !served.is_some_and(|version| version.status) => {
+                return Err(match target.resource.custom {
+                    true => status::not_found(&target.resource, &target.name),
+                    false => status::no_such_path(),
+                });
+            }
             "scale" if served.is_none_or(|version| version.scale.is_none()) => return Err(status::no_such_path()),
             _ => {}
         }
@@ -130,8 +135,7 @@ impl Request<'_> {
         }
         self.check_options()?;
         match (self.call.verb, path.subresource.as_str()) {
-            ("get", "") => self.show(&target, &target.existing(&state)?, 200, &[]),
-            ("get", "status") => self.show(&target, &target.existing(&state)?, 200, &[]),
+            ("get", "" | "status") => self.show(&target, &target.existing(&state)?, 200, &[]),
             ("list", "") => self.list(&state, &target),
             ("watch", "") => {
                 drop(state);
@@ -141,10 +145,8 @@ impl Request<'_> {
                 let written = write::create(&mut state, &target, self.object()?, &self.write_options())?;
                 self.written(&target, &written)
             }
-            ("update", "") => self.update(&mut state, &target),
-            ("update", "status") => self.update(&mut state, &target),
-            ("patch" | "apply", "") => self.patch(&mut state, &target),
-            ("patch" | "apply", "status") => self.patch(&mut state, &target),
+            ("update", "" | "status") => self.update(&mut state, &target),
+            ("patch" | "apply", "" | "status") => self.patch(&mut state, &target),
             ("delete", "") => self.delete(&mut state, &target),
             ("deletecollection", "") => self.delete_collection(&mut state, &target),
             (_, "scale") => self.scale(&mut state, &target),
@@ -156,10 +158,6 @@ impl Request<'_> {
                 let bound = subresource::bind(&mut state, &target, &self.object()?, self.shared.clock.now())?;
                 Ok(json_answer(201, &bound, &[]))
             }
-            (_, "status") if !serves_status(&target) => Err(match target.resource.custom {
-                true => status::not_found(&target.resource, &target.name),
-                false => status::no_such_path(),
-            }),
             (_, "" | "status") => Err(status::method_not_allowed()),
             _ => Err(status::no_such_path()),
         }
@@ -250,9 +248,7 @@ impl Request<'_> {
             "application/strategic-merge-patch+json" => {
                 serde_json::from_slice(&self.body).map(Patch::Strategic).map_err(unreadable)
             }
-            _ => {
-                Err(status::not_a_patch())
-            }
+            _ => Err(status::not_a_patch()),
         }
     }
 
@@ -439,7 +435,8 @@ pub(super) fn json_answer(code: u16, value: &Value, warnings: &[String]) -> Resp
 fn list_answer(kind: &str, api_version: &str, meta: &Value, items: &[Arc<Value>], typed: bool) -> Response<Body> {
     let untyped = |fields: &serde_json::Map<String, Value>| {
         let fields = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"));
-        let fields: Vec<String> = fields.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+        let fields: Vec<String> =
+            fields.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
         format!("{{{}}}", fields.join(","))
     };
     let items: Vec<String> = items

@@ -17,6 +17,11 @@ pub(super) fn qualified_name_error(field: &str, name: &str) -> Option<FieldError
     (!good).then(|| FieldError::invalid(field, &name.into(), QUALIFIED))
 }
 
+/// Whether an update makes the object when it is not there.
+pub(super) fn may_be_made_by_update(target: &Target) -> bool {
+    matches!(&*target.resource.key, "services" | "endpoints" | "events" | "leases.coordination.k8s.io")
+}
+
 /// What is wrong with a name that is to be a label of the DNS.
 pub(super) fn label_errors(field: &str, name: &str) -> Option<FieldError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -48,17 +53,21 @@ pub(super) fn uid_is_fixed(target: &Target, wanted: &str) -> Refusal {
 }
 
 /// Why an update of another object than the one that is there conflicts.
-pub(super) fn uid_mismatch(target: &Target, wanted: &str, actual: &str) -> String {
+pub(super) fn uid_mismatch(target: &Target, wanted: &str, actual: &str, dry_run: bool) -> String {
     let resource = &target.resource;
     let folder = match &*resource.key {
-        "services" | "endpoints" => format!("services/{}", if &*resource.key == "services" { "specs" } else { "endpoints" }),
+        "services" | "endpoints" => {
+            format!("services/{}", if &*resource.key == "services" { "specs" } else { "endpoints" })
+        }
         "ingresses.networking.k8s.io" => "ingress".to_owned(),
         _ if resource.custom => format!("{}/{}", resource.group, resource.plural),
         _ => resource.plural.clone(),
     };
     let namespace = if target.namespace.is_empty() { String::new() } else { format!("/{}", target.namespace) };
+    // A dry run asks the storage in a way of its own.
+    let root = if dry_run { "" } else { "/registry" };
     format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/{folder}{namespace}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}",
+        "StorageError: invalid object, Code: 4, Key: {root}/{folder}{namespace}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}",
         target.name
     )
 }
@@ -110,11 +119,7 @@ pub(super) fn name_errors(resource: &Resource, name: &str) -> Vec<FieldError> {
             63,
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
         ),
-        "namespaces" => (
-            true,
-            63,
-            LABEL,
-        ),
+        "namespaces" => (true, 63, LABEL),
         _ => (
             false,
             253,
@@ -126,7 +131,8 @@ pub(super) fn name_errors(resource: &Resource, name: &str) -> Vec<FieldError> {
         |part: &str| part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-');
     let starts = &*resource.key != "services" || name.starts_with(|c: char| c.is_ascii_lowercase());
     let good = starts && if label { is_label(name) } else { name.split('.').all(is_label) };
-    let detail = if label && name.contains('.') && &*resource.key == "namespaces" { "must not contain dots" } else { detail };
+    let detail =
+        if label && name.contains('.') && &*resource.key == "namespaces" { "must not contain dots" } else { detail };
     let mut errors = Vec::new();
     if name.len() > limit {
         let detail = format!("must be no more than {limit} characters");

@@ -58,7 +58,8 @@ impl Watch {
         let Some(collection) = state.collection(&target.resource.collection) else {
             return Err(status::no_such_path());
         };
-        let asked = parse_version(&query.query.resource_version)?;
+        let version = &query.query.resource_version;
+        let asked = parse_version(version).map_err(|_| status::unreadable_version(version))?;
         let wake = collection.subscribe();
         let now = Instant::now();
         let deadline = now + query.timeout.unwrap_or(DEFAULT_TIMEOUT);

@@ -200,11 +200,22 @@ pub(super) fn update(
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
     let object = admissible(target, object)?;
-    let existing = target.existing(state)?;
+    let existing = match target.existing(state) {
+        Err(_) if target.sub == Sub::Whole && names::may_be_made_by_update(target) => {
+            if let Some(wanted) = uid_of(&object).filter(|uid| !uid.is_empty()) {
+                let why = names::uid_mismatch(target, wanted, "", options.dry_run);
+                return Err(status::conflict(&target.resource, &target.name, &why));
+            }
+            let mut object = object;
+            metadata(&mut object).remove("resourceVersion");
+            return create(state, &Target { name: String::new(), ..target.clone() }, object, options);
+        }
+        existing => existing?,
+    };
     if let (Some(wanted), Some(actual)) = (uid_of(&object).filter(|uid| !uid.is_empty()), uid_of(&existing))
         && wanted != actual
     {
-        let why = names::uid_mismatch(target, wanted, actual);
+        let why = names::uid_mismatch(target, wanted, actual, options.dry_run);
         return Err(status::conflict(&target.resource, &target.name, &why));
     }
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
@@ -221,6 +232,7 @@ pub(super) fn patch(
     patch: &Patch,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
+    patch.check(&target.resource)?;
     let existing = target.existing(state)?;
     let presented = target.resource.present(&target.version, &existing);
     let patched = patch.apply(&target.resource, &target.version, &presented)?;
@@ -251,11 +263,8 @@ pub(super) fn apply(
     force: bool,
     options: &WriteOptions,
 ) -> Result<Written, Refusal> {
-    if applied["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        let why = format!("the name of the object ({} based on URL) was undeterminable: name must be provided", target.name);
-        return Err(status::bad_request(why));
-    }
     let mut applied = admissible(target, applied)?;
+    let named = applied["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
     let has_status = target.version().is_some_and(|version| version.status);
     if let Value::Object(fields) = &mut applied {
         // What the request cannot reach is not applied.
@@ -280,9 +289,8 @@ pub(super) fn apply(
     let wanted = uid_of(&applied).unwrap_or_default().to_owned();
     match &existing {
         None if !wanted.is_empty() && target.sub == Sub::Whole => {
-            let why = format!(
-                "uid mismatch: the provided object specified uid {wanted}, and no existing object was found"
-            );
+            let why =
+                format!("uid mismatch: the provided object specified uid {wanted}, and no existing object was found");
             return Err(status::conflict(&target.resource, &target.name, &why));
         }
         Some(existing) if !wanted.is_empty() && uid_of(existing) != Some(wanted.as_str()) => {
@@ -296,7 +304,11 @@ pub(super) fn apply(
             let merged = apply::apply(target, Some(&presented), applied, force, options)?;
             replace(state, target, &existing, merged, Ownership::Settled, options)
         }
-        None if target.sub == Sub::Status => return Err(status::not_found(&target.resource, &target.name)),
+        None if target.sub == Sub::Status => Err(status::not_found(&target.resource, &target.name)),
+        None if !named => {
+            let what = format!("the name of the object ({} based on URL)", target.name);
+            Err(status::bad_request(format!("{what} was undeterminable: name must be provided")))
+        }
         None => {
             let mut object = apply::apply(target, None, applied, force, options)?;
             metadata(&mut object).insert("name".into(), target.name.clone().into());

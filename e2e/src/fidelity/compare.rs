@@ -9,8 +9,8 @@
 //! | names made from `generateName`, hashes of pod templates | the prefix with `~`, `HASH`; lists with such names are ordered by their text |
 //! | the status of a pod that a kubelet has | its phase and whether it is ready |
 //! | the generation of an EndpointSlice, the managers of endpoints, the time that triggered a change | left out: they count what its controller saw in between |
-//! | the order of several wrong fields in a refusal | by name: the real server's changes from time to time |
-//! | the descriptions of a table's columns | left out |
+//! | the order of several wrong fields, or of several managers in a conflict | by name: the real server's changes from time to time |
+//! | the descriptions of a table's columns, ages | left out, `AGE` |
 //! | the order of `managedFields` | by operation, manager and version: the server's own order depends on the second |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,7 +99,8 @@ impl Normal {
                 let generated = items.iter().any(|item| item["metadata"].get("generateName").is_some());
                 // The items of built-in kinds do not say their kind.
                 let of_pods = fields["kind"] == "PodList";
-                let items: Vec<Value> = items.iter().cloned().map(|item| if of_pods { pod(item) } else { item }).collect();
+                let items: Vec<Value> =
+                    items.iter().cloned().map(|item| if of_pods { pod(item) } else { item }).collect();
                 let mut order: Vec<&Value> = items.iter().collect();
                 if generated {
                     // Without numbers, which come with the order.
@@ -141,13 +142,15 @@ impl Normal {
         }
         let mut text = format!(" {kind} {}", self.string(&version));
         controllers_speed(&kind, &mut fields);
-        let managers = fields.get_mut("metadata").and_then(Value::as_object_mut).map(|meta| meta.remove("managedFields"));
+        let managers =
+            fields.get_mut("metadata").and_then(Value::as_object_mut).map(|meta| meta.remove("managedFields"));
         for (name, value) in &fields {
             let value = self.value(name, value);
             let _ = write!(text, "\n    {name}: {value}");
         }
         let entries = managers.flatten();
-        let mut lines: Vec<String> = entries.iter().filter_map(Value::as_array).flatten().map(|it| self.manager(it)).collect();
+        let mut lines: Vec<String> =
+            entries.iter().filter_map(Value::as_array).flatten().map(|it| self.manager(it)).collect();
         lines.sort();
         for line in lines {
             let _ = write!(text, "\n    managed by {line}");
@@ -200,9 +203,16 @@ impl Normal {
             } else if let Some(length) = instant_length(rest) {
                 normal += "TIME";
                 length
-            } else if let Some(length) = address_length(rest).filter(|_| !normal.ends_with(|c: char| c.is_ascii_digit())) {
+            } else if let Some(length) =
+                address_length(rest).filter(|_| !normal.ends_with(|c: char| c.is_ascii_digit()))
+            {
                 normal += "IP";
                 length
+            } else if let Some(number) =
+                rest.strip_prefix("node-").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            {
+                normal += "NODE";
+                rest.len() - number.trim_start_matches(|c: char| c.is_ascii_digit()).len()
             } else if let Some((lead, length)) = version_length(rest) {
                 let version = rest[lead..length].parse::<u64>().ok();
                 normal += &rest[..lead];
@@ -225,7 +235,10 @@ impl Normal {
 fn each_object(body: &Value, see: &mut impl FnMut(&Value)) {
     match body {
         Value::Array(events) => {
-            events.iter().filter(|event| event["type"] != "BOOKMARK").for_each(|event| each_object(&event["object"], see));
+            events
+                .iter()
+                .filter(|event| event["type"] != "BOOKMARK")
+                .for_each(|event| each_object(&event["object"], see));
         }
         Value::Object(fields) => match (fields.get("items"), fields.get("rows")) {
             (Some(Value::Array(items)), _) => items.iter().for_each(&mut *see),
@@ -259,6 +272,15 @@ fn controllers_speed(kind: &str, fields: &mut Map<String, Value>) {
 
 /// Nobody can tell which of several wrong fields the real server finds first.
 fn sort_causes(fields: &mut Map<String, Value>) {
+    if let Some(Value::String(message)) = fields.get_mut("message") {
+        let (head, rest) = message.split_once("conflicts: ").unwrap_or((message, ""));
+        let mut managers: Vec<&str> =
+            rest.split("conflicts with ").filter(|part| !part.is_empty()).map(str::trim_end).collect();
+        if managers.len() > 1 {
+            managers.sort_unstable();
+            *message = format!("{head}conflicts: {}", managers.join("; "));
+        }
+    }
     let causes = fields.get_mut("details").and_then(|details| details["causes"].as_array_mut());
     let Some(causes) = causes.filter(|causes| causes.len() > 1) else { return };
     let shown = |cause: &Value| format!("{}: {}", shown(&cause["field"]), shown(&cause["message"]));
@@ -275,11 +297,18 @@ fn sort_causes(fields: &mut Map<String, Value>) {
     }
 }
 
-/// A table without the descriptions of its columns, which are prose, and without the version of its list.
+/// A table without the descriptions of its columns, which are prose, the version of its list, and ages.
 fn table(fields: &mut Map<String, Value>) {
     if let Some(Value::Array(columns)) = fields.get_mut("columnDefinitions") {
         for column in columns.iter_mut().filter_map(Value::as_object_mut) {
             column.remove("description");
+        }
+    }
+    let rows = fields.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten();
+    for cell in rows.filter_map(|row| row["cells"].as_array_mut()).flatten() {
+        let age = cell.as_str().and_then(|text| text.strip_suffix('s')).is_some_and(|text| text.parse::<u32>().is_ok());
+        if age {
+            *cell = "AGE".into();
         }
     }
     if let Some(version) = fields.get_mut("metadata").and_then(|meta| meta.get_mut("resourceVersion")) {
@@ -346,7 +375,11 @@ fn address_length(text: &str) -> Option<usize> {
 fn version_length(text: &str) -> Option<(usize, usize)> {
     const LEADS: [&str; 6] = [
         r#"resourceVersion\":\""#,
-        "ResourceVersion in the precondition (", "ResourceVersion in record (", "resource version: ", "current: ", "list is too old: ",
+        "ResourceVersion in the precondition (",
+        "ResourceVersion in record (",
+        "resource version: ",
+        "current: ",
+        "list is too old: ",
     ];
     let lead = LEADS.iter().find(|lead| text.starts_with(**lead))?.len();
     let digits = text[lead..].bytes().take_while(u8::is_ascii_digit).count();
@@ -362,8 +395,10 @@ mod tests {
     fn what_differs_by_nature_is_left_out_and_the_rest_is_kept() {
         let script = &parse("# t\n\nGET configmaps/a\nGET configmaps\n").unwrap()[0];
         let run = |ns: &str, uid: &str, versions: [&str; 2], time: &str| {
-            let map = |version: &str| json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"at": "10.1.2.3", "port": "80"},
-                "metadata": {"namespace": ns, "uid": uid, "resourceVersion": version, "creationTimestamp": time}});
+            let map = |version: &str| {
+                json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"at": "10.1.2.3", "port": "80"},
+                "metadata": {"namespace": ns, "uid": uid, "resourceVersion": version, "creationTimestamp": time}})
+            };
             let list = json!({"kind": "List", "metadata": {"resourceVersion": "999"}, "items": [map(versions[1])]});
             let answer = |body| Answer { code: 200, warnings: Vec::new(), body };
             text(script, ns, &[answer(map(versions[0])), answer(list)])
@@ -371,7 +406,12 @@ mod tests {
         let one = run("f-1", "00000000-0000-4000-8000-000000000001", ["5", "9"], "2026-01-01T00:00:00Z");
         let other = run("f-2", "10000000-0000-4000-8000-000000000001", ["17", "33"], "2026-01-02T00:00:00.123Z");
         assert_eq!(one, other);
-        assert!(one.contains(r#"metadata: {"creationTimestamp":"TIME","namespace":"$ns","resourceVersion":"v1","uid":"uid-1"}"#), "{one}");
+        assert!(
+            one.contains(
+                r#"metadata: {"creationTimestamp":"TIME","namespace":"$ns","resourceVersion":"v1","uid":"uid-1"}"#
+            ),
+            "{one}"
+        );
         // An object that did not move is not one that did.
         let still = run("f-2", "10000000-0000-4000-8000-000000000001", ["17", "17"], "2026-01-02T00:00:00Z");
         assert_ne!(one, still);

@@ -6,7 +6,7 @@
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::script::{Request, Script, Verb};
+use super::script::{Condition, Request, Script, Verb};
 
 /// How many requests a script has, families apart.
 const LENGTH: usize = 25;
@@ -14,7 +14,7 @@ const LENGTH: usize = 25;
 /// The script of a seed. The same seed, the same script.
 pub fn script(seed: u64) -> Script {
     let mut random = Random { rng: Rng::with_seed(seed), requests: Vec::new() };
-    if seed % 8 == 0 {
+    if seed.is_multiple_of(8) {
         random.family();
     } else {
         random.anything();
@@ -32,7 +32,17 @@ pub async fn minimised(script: &Script, mut fails: impl AsyncFnMut(&Script) -> b
             break;
         }
         let mut fewer = least.clone();
-        fewer.requests.remove(at);
+        let removed = fewer.requests.remove(at);
+        // What a later request takes from its answer would be missing.
+        let needed = |(name, _): &(String, String)| {
+            let word = format!("${name}");
+            let keeps = |request: &Request| request.keeps.iter().any(|(kept, _)| kept == name);
+            fewer.requests.iter().any(|request| request.body.contains(&word) || request.path.contains(&word))
+                && !fewer.requests.iter().any(keeps)
+        };
+        if removed.keeps.iter().any(needed) {
+            continue;
+        }
         if fails(&fewer).await {
             least = fewer;
         }
@@ -52,7 +62,17 @@ impl Random {
     fn anything(&mut self) {
         // A few kinds a script, or its objects would hardly meet.
         let kinds = [self.of(&KINDS), self.of(&KINDS)];
-        self.requests.push(Request::new(Verb::Post, "configmaps").body(&json!({"metadata": {"name": "first"}})).keep("start", "metadata.resourceVersion"));
+        self.requests.push(
+            Request::new(Verb::Post, "configmaps")
+                .body(&json!({"metadata": {"name": "first"}}))
+                .keep("start", "metadata.resourceVersion"),
+        );
+        for name in ["a", "b"] {
+            let known = Request::new(Verb::Get, format!("{}/{name}", kinds[0]));
+            self.requests.push(
+                known.keep(&format!("v{name}"), "metadata.resourceVersion").keep(&format!("u{name}"), "metadata.uid"),
+            );
+        }
         while self.requests.len() < LENGTH {
             let kind = self.of(&kinds);
             let request = self.request(kind);
@@ -108,7 +128,8 @@ impl Random {
                 .keep(&format!("u{name}"), "metadata.uid"),
             93..96 => self.scale(&one),
             _ => {
-                let selector = self.of(&["app=web", "app!=web", "tier", "!tier", "app in (web,api)", "app notin (web),tier"]);
+                let selector =
+                    self.of(&["app=web", "app!=web", "tier", "!tier", "app in (web,api)", "app notin (web),tier"]);
                 let limit = self.of(&["", "&limit=1", "&limit=2"]);
                 Request::new(Verb::Get, format!("{kind}?labelSelector={selector}{limit}"))
             }
@@ -126,14 +147,22 @@ impl Random {
 
     fn status(&mut self, kind: &str, one: &str) -> Request {
         let status = match kind {
-            "statefulsets" => json!({"replicas": self.rng.i32(0..4), "conditions": [{"type": self.of(&["A", "B"]), "status": "True"}]}),
-            "rollouts" => json!({"phase": self.of(&["Healthy", "Paused"]), "currentStepIndex": self.rng.i32(0..3), "abort": self.rng.bool()}),
+            "statefulsets" => {
+                json!({"replicas": self.rng.i32(0..4), "conditions": [{"type": self.of(&["A", "B"]), "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+            }
+            "rollouts" => {
+                json!({"phase": self.of(&["Healthy", "Paused"]), "currentStepIndex": self.rng.i32(0..3), "abort": self.rng.bool()})
+            }
             _ => json!({"loadBalancer": {}}),
         };
-        let verb = self.of(&[Verb::Merge, Verb::Merge, Verb::Apply, Verb::Strategic]);
+        // To apply the status of a Service that is not there would make the Service.
+        let verb = match kind {
+            "services" => Verb::Merge,
+            _ => self.of(&[Verb::Merge, Verb::Merge, Verb::Apply, Verb::Strategic]),
+        };
         let query = if verb == Verb::Apply { "?fieldManager=argocd-controller&force=true" } else { "" };
         let mut body = json!({"status": status});
-        if self.rng.u32(..4) == 0 {
+        if kind != "rollouts" && self.rng.u32(..4) == 0 {
             body["metadata"]["labels"]["seen"] = "yes".into();
         }
         Request::new(verb, format!("{one}/status{query}")).body(&body)
@@ -141,9 +170,11 @@ impl Random {
 
     fn scale(&mut self, one: &str) -> Request {
         let path = format!("{one}/scale");
+        // Never the same number twice: whether a write of what is there moves the object depends on the second.
+        let replicas = if self.rng.u32(..5) == 0 { -1 } else { i64::try_from(self.requests.len()).unwrap_or(0) + 4 };
         match self.rng.u32(..3) {
             0 => Request::new(Verb::Get, path),
-            _ => Request::new(Verb::Merge, path).body(&json!({"spec": {"replicas": self.rng.i32(-1..5)}})),
+            _ => Request::new(Verb::Merge, path).body(&json!({"spec": {"replicas": replicas}})),
         }
     }
 
@@ -219,20 +250,22 @@ impl Random {
                     0 => spec["strategy"] = json!({"blueGreen": {"activeService": word(self)}}),
                     1 => spec["strategy"]["canary"]["steps"] = json!([{"setWeight": 50}]),
                     2 => spec["paused"] = self.rng.bool().into(),
-                    3 => spec["colour"] = "red".into(),
-                    4 => spec["replicas"] = "many".into(),
+                    3 => spec["minReadySeconds"] = 3.into(),
+                    4 => spec["replicas"] = (-1).into(),
                     _ => {}
                 }
                 json!({"spec": spec})
             }
             "statefulsets" => {
-                let container = json!({"name": self.of(&["web", "side"]), "image": format!("web:{}", word(self))});
+                let name = self.of(&["web", "side"]);
+                let container = json!({"name": name, "image": format!("web:{}", word(self))});
                 let mut containers = vec![container];
                 if self.rng.bool() {
                     containers[0]["env"] = json!([{"name": word(self), "value": word(self)}]);
                 }
                 if self.rng.u32(..3) == 0 {
-                    containers[0]["ports"] = json!([{"containerPort": 8080, "name": "http"}]);
+                    containers[0]["ports"] =
+                        json!([{"containerPort": if name == "web" { 8080 } else { 8081 }, "name": name}]);
                 }
                 if self.rng.u32(..4) == 0 {
                     containers[0]["readinessProbe"] = json!({"httpGet": {"port": 8080}});
@@ -280,13 +313,22 @@ impl Random {
     /// Owners and dependents, of which some are deleted in some way.
     fn family(&mut self) {
         let size = self.rng.usize(3..7);
+        let mut roots = Vec::new();
         for child in 0..size {
             let mut owners = Vec::new();
             for owner in 0..child {
-                if self.rng.u32(..3) == 0 {
+                // Who has several owners has roots only: else it is a race what the collector sees of them.
+                let alone = owners.is_empty() || roots.contains(&owner);
+                if alone && self.rng.u32(..3) == 0 {
                     owners.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": format!("m{owner}"),
                         "uid": format!("$m{owner}"), "blockOwnerDeletion": self.rng.bool()}));
+                    if !roots.contains(&owner) {
+                        break;
+                    }
                 }
+            }
+            if owners.is_empty() {
+                roots.push(child);
             }
             let mut meta = json!({"name": format!("m{child}")});
             if !owners.is_empty() {
@@ -296,9 +338,12 @@ impl Random {
                 meta["finalizers"] = json!(["example.com/hold"]);
             }
             self.requests.push(
-                Request::new(Verb::Post, "configmaps").body(&json!({"metadata": meta})).keep(&format!("m{child}"), "metadata.uid"),
+                Request::new(Verb::Post, "configmaps")
+                    .body(&json!({"metadata": meta}))
+                    .keep(&format!("m{child}"), "metadata.uid"),
             );
         }
+        self.settle();
         for _ in 0..self.rng.usize(1..3) {
             let policy = self.of(&["Foreground", "Background", "Orphan"]);
             let path = format!("configmaps/m{}", self.rng.usize(..size));
@@ -308,7 +353,10 @@ impl Random {
         for member in 0..size {
             if self.rng.bool() {
                 let patch = json!({"metadata": {"finalizers": null}});
-                self.requests.push(Request::new(Verb::Merge, format!("configmaps/m{member}")).body(&patch));
+                let mut release = Request::new(Verb::Merge, format!("configmaps/m{member}")).body(&patch);
+                // In which order the collector wrote to the members is its affair.
+                release.until.push(Condition::Has("metadata".to_owned()));
+                self.requests.push(release);
             }
         }
         self.settle();
@@ -316,7 +364,7 @@ impl Random {
 
     fn settle(&mut self) {
         let mut list = Request::new(Verb::Get, "configmaps");
-        list.until.push(super::script::Condition::Settled);
+        list.until.push(Condition::Settled);
         self.requests.push(list);
     }
 
@@ -337,7 +385,7 @@ mod tests {
     fn a_seed_is_a_script_that_can_be_printed_and_read() {
         for seed in 0..100 {
             let one = script(seed);
-            assert_eq!(super::super::script::parse(&one.to_string()).unwrap(), [one.clone()]);
+            assert_eq!(super::super::script::parse(&one.to_string()).unwrap(), std::slice::from_ref(&one));
             assert_eq!(one, script(seed));
         }
     }

@@ -41,6 +41,10 @@ pub struct Answer {
 /// The server breaks the connection, or never answers what the script waits for.
 pub async fn run(client: &Client, namespace: &str, script: &Script) -> Result<Vec<Answer>> {
     let mut kept = BTreeMap::from([("ns".to_owned(), namespace.to_owned())]);
+    for (name, _) in script.requests.iter().flat_map(|request| &request.keeps) {
+        // What is not kept yet is sent as nothing, too.
+        kept.insert(name.clone(), String::new());
+    }
     let mut made = Request::new(Verb::Post, "namespaces").body(&json!({"metadata": {"name": namespace}}));
     made.until = vec![Condition::Code(201)];
     send_until(client, &made, &kept).await.context("making the namespace")?;
@@ -121,7 +125,8 @@ async fn send(client: &Client, request: &Request, kept: &BTreeMap<String, String
     let code = answer.status().as_u16();
     let warnings = answer.headers().get_all("Warning").iter();
     let warnings = warnings.filter_map(|warning| warning.to_str().ok().map(str::to_owned)).collect();
-    let body = if request.verb == Verb::Watch && code == 200 { events(&mut answer).await? } else { all(answer).await? };
+    let body =
+        if request.verb == Verb::Watch && code == 200 { events(&mut answer).await? } else { all(answer).await? };
     Ok(Answer { code, warnings, body })
 }
 

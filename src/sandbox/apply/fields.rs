@@ -116,10 +116,11 @@ impl FieldSet {
     }
 
     fn collect(&self, prefix: &mut String, paths: &mut Vec<String>) {
-        if self.whole {
-            paths.push(prefix.clone());
-        }
         let length = prefix.len();
+        // The fields of a value come before theirs.
+        for (name, _) in self.parts.iter().filter(|(_, part)| part.whole) {
+            paths.push(format!("{prefix}{}", shown(name)));
+        }
         for (name, part) in &self.parts {
             prefix.push_str(&shown(name));
             part.collect(prefix, paths);
@@ -135,7 +136,8 @@ impl FieldSet {
                     let Some(name) = part.strip_prefix("f:") else { continue };
                     let kept = keep.parts.get(part).cloned().unwrap_or_default();
                     let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
-                    if set.whole && kept.is_empty() {
+                    if kept.is_empty() {
+                        // With the defaults that the server put beside what was applied.
                         fields.remove(name);
                     } else if let Some(field) = fields.get_mut(name) {
                         let had_parts = !is_hollow(field);
@@ -152,7 +154,8 @@ impl FieldSet {
                     let Some(name) = item_name(schema, item) else { return true };
                     let Some(set) = self.parts.get(&name) else { return true };
                     let kept = keep.parts.get(&name).cloned().unwrap_or_default();
-                    if set.whole && kept.is_empty() {
+                    // An item goes unless somebody else owns the item itself, whatever they own in it.
+                    if set.whole && !kept.whole {
                         return false;
                     }
                     set.remove_from(&kept, &of_item, item);

@@ -170,7 +170,7 @@ fn refuse(conflicts: &[(String, String)]) -> Refusal {
         format!("Apply failed with 1 conflict: conflict with {manager}: {path}")
     } else {
         let mut sorted = conflicts.to_vec();
-        sorted.sort();
+        sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut lines = Vec::new();
         for (at, (manager, path)) in sorted.iter().enumerate() {
             if at == 0 || sorted[at - 1].0 != *manager {

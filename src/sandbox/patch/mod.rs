@@ -21,6 +21,15 @@ pub enum Patch {
 }
 
 impl Patch {
+    /// Refuses a type of patch that the kind does not know.
+    pub(super) fn check(&self, resource: &Resource) -> Result<(), Refusal> {
+        if resource.custom && matches!(self, Patch::Strategic(_)) {
+            let accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            return Err(status::unsupported_media_type(accepted));
+        }
+        Ok(())
+    }
+
     /// The object that results.
     pub(super) fn apply(&self, resource: &Resource, version: &str, object: &Value) -> Result<Value, Refusal> {
         let mut object = object.clone();
@@ -28,11 +37,6 @@ impl Patch {
             Patch::Json(operations) => apply_json(&mut object, operations)?,
             Patch::Merge(patch) => json_patch::merge(&mut object, patch),
             Patch::Strategic(patch) => {
-                if resource.custom {
-                    let accepted =
-                        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-                    return Err(status::unsupported_media_type(accepted));
-                }
                 let schema = resource.version(version).and_then(|version| version.schema.clone());
                 strategic::merge(&schema.unwrap_or_else(Schema::anything), &mut object, patch);
             }

@@ -52,7 +52,8 @@ pub(super) fn merge(schema: &Schema, original: &mut Value, patch: &Value) {
         }
     }
     for (name, order) in directives(patch, "$setElementOrder/").filter(|(name, _)| !patch.contains_key(*name)) {
-        if let (Some(list), Some(order), Some(of_field)) = (fields.get_mut(name), order.as_array(), schema.field(name)) {
+        if let (Some(list), Some(order), Some(of_field)) = (fields.get_mut(name), order.as_array(), schema.field(name))
+        {
             merge_list(of_field, list, &[], Some(order));
         }
     }
@@ -102,12 +103,7 @@ fn merge_list(schema: &Schema, original: &mut Value, patch: &[Value], order: Opt
 }
 
 /// What a patch names comes in the patch's order, and before the rest of the list unless the list had it the other way.
-fn ordered(
-    items: Vec<Value>,
-    before: &[Value],
-    order: &[Value],
-    same: impl Fn(&Value, &Value) -> bool,
-) -> Vec<Value> {
+fn ordered(items: Vec<Value>, before: &[Value], order: &[Value], same: impl Fn(&Value, &Value) -> bool) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
     let (mut named, rest): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| place(order, item).is_some());
     named.sort_by_key(|item| place(order, item));

@@ -45,7 +45,9 @@ pub(super) fn prepare_create(target: &Target, object: &mut Value, options: &Writ
         "statefulsets.apps" => object["status"] = json!({"replicas": 0, "availableReplicas": 0}),
         "services" | "ingresses.networking.k8s.io" => object["status"] = json!({"loadBalancer": {}}),
         "deployments.apps" | "jobs.batch" | "cronjobs.batch" => object["status"] = json!({}),
-        "horizontalpodautoscalers.autoscaling" => object["status"] = json!({"currentMetrics": null, "desiredReplicas": 0}),
+        "horizontalpodautoscalers.autoscaling" => {
+            object["status"] = json!({"currentMetrics": null, "desiredReplicas": 0})
+        }
         "daemonsets.apps" => {
             object["status"] = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0});
         }
@@ -83,7 +85,8 @@ fn admit_pod(spec: &mut Value) {
     set_absent(spec, "preemptionPolicy", "PreemptLowerPriority".into());
     set_absent(spec, "priority", 0.into());
     if spec["tolerations"].is_null() {
-        let tolerated = |key: &str| json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300});
+        let tolerated =
+            |key: &str| json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300});
         let keys = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
         spec["tolerations"] = keys.map(tolerated).into_iter().collect();
     }

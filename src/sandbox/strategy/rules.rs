@@ -215,6 +215,9 @@ fn service(object: &Value, existing: Option<&Value>, errors: &mut Vec<FieldError
             let detail = "must be between 1 and 65535, inclusive";
             errors.push(FieldError::invalid(format!("spec.ports[{index}].targetPort"), &port["targetPort"], detail));
         }
+        if ports[..index].iter().any(|other| port["name"].is_string() && other["name"] == port["name"]) {
+            errors.push(FieldError::duplicate(format!("spec.ports[{index}].name"), &port["name"]));
+        }
         if ports.len() > 1 && port["name"].as_str().is_none_or(str::is_empty) {
             errors.push(FieldError::required(format!("spec.ports[{index}].name"), ""));
         }

@@ -94,7 +94,7 @@ async fn refusals_read_as_the_real_ones() {
             409,
             "Conflict",
             &format!(
-                "Operation cannot be fulfilled on boats.example.com \"a\": Precondition failed: UID in precondition: other, UID in object meta: {}",
+                "Operation cannot be fulfilled on boats.example.com \"a\": StorageError: invalid object, Code: 4, Key: /registry/example.com/boats/default/a, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: other, UID in object meta: {}",
                 made["metadata"]["uid"].as_str().unwrap()
             ),
         ),

@@ -65,8 +65,7 @@ impl Workloads {
         }
         let subsets = if subset.is_empty() { Value::Null } else { json!([subset]) };
         match self.controllers.get("endpoints", &name.namespace, &name.name) {
-            Ok(existing)
-                if existing["subsets"] == subsets => {}
+            Ok(existing) if existing["subsets"] == subsets => {}
             Ok(_) => {
                 let edit = |object: &mut Value| object["subsets"] = subsets;
                 // It may have gone already: then the Service has, too.

@@ -64,8 +64,7 @@ impl Workloads {
         let at = seconds(timestamp);
         let suspended = json!({"type": "Suspended", "status": "True", "reason": "JobSuspended", "message": "Job suspended",
             "lastProbeTime": at, "lastTransitionTime": at});
-        let status =
-            json!({"conditions": [suspended], "ready": 0, "terminating": 0, "uncountedTerminatedPods": {}});
+        let status = json!({"conditions": [suspended], "ready": 0, "terminating": 0, "uncountedTerminatedPods": {}});
         // Someone may have deleted the Job; then there is no status to write.
         let _ = self.controllers.edit_status(RESOURCE, &name.namespace, &name.name, |object| object["status"] = status);
     }

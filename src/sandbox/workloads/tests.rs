@@ -50,7 +50,7 @@ fn ready_addresses(cluster: &Cluster, service: &str) -> usize {
     let slices = cluster.user().list(super::endpoints::SLICES, "default");
     let slice = slices.iter().find(|slice| slice["metadata"]["labels"][super::endpoints::SERVICE_NAME] == service);
     let in_slice =
-        slice.unwrap()["endpoints"].as_array().unwrap().iter().filter(|it| it["conditions"]["ready"] == true);
+        slice.unwrap()["endpoints"].as_array().into_iter().flatten().filter(|it| it["conditions"]["ready"] == true);
     let addresses = endpoints["subsets"][0]["addresses"].as_array().map_or(0, Vec::len);
     assert_eq!(in_slice.count(), addresses, "{endpoints} {slices:?}");
     addresses
