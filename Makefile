@@ -1,7 +1,7 @@
 # The few commands of the house. `make` alone lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test bench bench-judge lint crds
+.PHONY: help demo demo-cluster test storm simulate bench bench-judge lint crds
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -12,7 +12,7 @@ demo: ## Watch a good release go out and a bad one roll itself back, on the embe
 
 demo-cluster: ## The same on a real API server, a real gateway and a real Prometheus (needs Go, installs what it needs)
 	@e2e/tools/install
-	@$(CARGO) build --quiet --release --workspace
+	@$(CARGO) build --quiet --release -p tidegate -p tidegate-e2e
 	@target/release/tidegate-e2e demo
 
 # The tools come first: the tests of the harness use them as well.
@@ -22,10 +22,19 @@ test: ## Everything that can run here
 	@if command -v go >/dev/null; then $(CARGO) build --workspace && target/debug/tidegate-e2e test; \
 	else echo "NOT RUN: the scenarios on a real control plane need Go, which is not installed"; fi
 
+storm: ## Ten minutes of releases on the real control plane while everything around them is killed and restarted
+	@e2e/tools/install
+	@$(CARGO) build --quiet --workspace
+	@target/debug/tidegate-e2e storm
+
 bench: ## Memory, CPU, API writes and latencies on the real control plane
 	@e2e/tools/install
-	@$(CARGO) build --quiet --release --workspace
+	@$(CARGO) build --quiet --release -p tidegate -p tidegate-e2e
 	@target/release/tidegate-e2e bench
+
+simulate: ## Random lives in which everything goes wrong: N=10000 of them, from SEED=1 on
+	@$(CARGO) build --quiet --profile simulate -p tidegate-simulator
+	@target/simulate/simulate random --lives $(or $(N),10000) --seed $(or $(SEED),1)
 
 bench-judge: ## The judge against simulated releases: false alarms, and how soon bad ones are found
 	@$(CARGO) run --quiet --release --example judge_table -- --plots docs/judging

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -60,6 +61,8 @@ pub struct ClusterOptions {
     pub controller_manager_qps: u32,
     /// Further arguments of kube-controller-manager.
     pub controller_manager_args: Vec<String>,
+    /// Further arguments of kube-apiserver.
+    pub api_server_args: Vec<String>,
 }
 
 impl Default for ClusterOptions {
@@ -69,6 +72,7 @@ impl Default for ClusterOptions {
             audited_reads: false,
             controller_manager_qps: 500,
             controller_manager_args: Vec::new(),
+            api_server_args: Vec::new(),
         }
     }
 }
@@ -130,6 +134,11 @@ impl Cluster {
         cluster.start_api_server().await?;
         cluster.start_controller_manager().await?;
         Ok(cluster)
+    }
+
+    /// The URL at which etcd serves its clients.
+    pub fn etcd_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.etcd)
     }
 
     /// The URL of the API server.
@@ -211,6 +220,40 @@ impl Cluster {
         self.start_api_server().await
     }
 
+    /// Stops the API server in its tracks, with SIGSTOP: its connections stay open, and it answers nothing.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pause_api_server(&self) -> Result<()> {
+        self.api_server.as_ref().context("the API server does not run")?.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a paused API server go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume_api_server(&self) -> Result<()> {
+        self.api_server.as_ref().context("the API server does not run")?.signal(Signal::SIGCONT)
+    }
+
+    /// Kills etcd, as a crash would. What it has acknowledged stays.
+    pub async fn kill_etcd(&mut self) {
+        if let Some(etcd) = self.etcd.take() {
+            etcd.kill().await;
+        }
+    }
+
+    /// Starts etcd again on its old address.
+    ///
+    /// # Errors
+    /// It is still running, or it does not start.
+    pub async fn restart_etcd(&mut self) -> Result<()> {
+        if self.etcd.is_some() {
+            bail!("etcd is running");
+        }
+        self.start_etcd().await
+    }
+
     /// Stops the three programs, the last started first.
     pub async fn stop(mut self) {
         for process in [self.controller_manager.take(), self.api_server.take(), self.etcd.take()].into_iter().flatten()
@@ -262,7 +305,7 @@ impl Cluster {
     }
 
     async fn start_etcd(&mut self) -> Result<()> {
-        let client = format!("http://127.0.0.1:{}", self.ports.etcd);
+        let client = self.etcd_url();
         let peer = format!("http://127.0.0.1:{}", self.ports.etcd_peer);
         let mut etcd = Process::spawn(
             "etcd",
@@ -304,7 +347,8 @@ impl Cluster {
                 .arg("--audit-log-maxsize=4000")
                 .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16"])
                 // Pods here have no service account tokens mounted.
-                .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"]),
+                .args(["--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"])
+                .args(&self.options.api_server_args),
             &self.folder,
         )?;
         let cluster = &*self;

@@ -22,7 +22,7 @@ use crate::suite::Test;
 use crate::wait::until;
 
 /// How long a release, or what is to be seen of it, may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The moments of the kills in the suite.
 const SEED: u64 = 1;
 /// Shops whose releases go out at the same time, each a little after the one before, so that one kill hits several moments.
@@ -34,8 +34,8 @@ const FEWEST_KILLS: u32 = 8;
 const PROPAGATION: Duration = Duration::from_secs(3);
 
 const FIRST: &str = "blue";
-const GOOD: &str = "green";
-const BAD: &str = "red";
+pub(crate) const GOOD: &str = "green";
+pub(crate) const BAD: &str = "red";
 
 /// All of them, as tests of a full environment.
 pub fn suite() -> &'static [Test] {
@@ -232,6 +232,9 @@ async fn missing_service(environment: &mut Environment) -> Result<()> {
     says(&degraded.message, &["InvalidSpec", CANARY, "not found"])?;
     shop.abort().await?;
     shop.wait("no weight is left on the canary", PATIENCE, |state| state.aborted && state.weights == (100, 0)).await?;
+    // Of the canary, too, no pod is left after its delay.
+    let gone = |state: &State| state.pods.get(GOOD).is_some_and(|pods| pods.wanted == 0 && pods.ready == 0);
+    shop.wait("the canary is gone", PATIENCE, gone).await?;
     // Repaired and tried again, it goes through.
     shop.apply(service(CANARY)).await?;
     load.stop().await?;
@@ -242,7 +245,7 @@ async fn missing_service(environment: &mut Environment) -> Result<()> {
     end(controller, load).await
 }
 
-async fn start(environment: &Environment) -> Result<Controller> {
+pub(crate) async fn start(environment: &Environment) -> Result<Controller> {
     chart::install(&environment.tools, &environment.client).await?;
     let delay = format!("--propagation-delay-seconds={}", PROPAGATION.as_secs());
     let arguments = ["--metricsPort=0", "--healthzPort=0", "--leader-elect=false", &delay];
@@ -256,7 +259,7 @@ async fn end(controller: Controller, load: Load) -> Result<()> {
 }
 
 /// A shop whose releases are quick.
-async fn open(environment: &Environment, namespace: &str) -> Result<Shop> {
+pub(crate) async fn open(environment: &Environment, namespace: &str) -> Result<Shop> {
     let options = ShopOptions {
         namespace: namespace.to_owned(),
         replicas: 3,
@@ -270,7 +273,7 @@ async fn open(environment: &Environment, namespace: &str) -> Result<Shop> {
 }
 
 /// A load that is being served.
-async fn serve(environment: &Environment, shop: &Shop) -> Result<Load> {
+pub(crate) async fn serve(environment: &Environment, shop: &Shop) -> Result<Load> {
     until("the gateway answers", PATIENCE, async || {
         let probe = shop.load(environment, 20.0)?;
         sleep(Duration::from_millis(500)).await;
@@ -282,7 +285,7 @@ async fn serve(environment: &Environment, shop: &Shop) -> Result<Load> {
 }
 
 /// So that nothing ends before it is disturbed.
-fn long_pauses() -> Value {
+pub(crate) fn long_pauses() -> Value {
     let pause = json!({"pause": {"duration": "1h"}});
     json!({"spec": {"strategy": {"canary": {"steps": [{"setWeight": 20}, pause, {"setWeight": 50}, pause]}}}})
 }

@@ -15,10 +15,14 @@
 //! shop        an application whose releases the demo and the disruptions watch
 //! disruption  releases in which the controller is killed, or what they need is taken away
 //! clients     releases that are driven and waited for with kubectl
+//! aborts      aborts while something that a release needs is broken
+//! slow_gateway  releases behind a gateway that follows late
+//! storm       many releases while everything around them is killed, paused and restarted, judged by a record of etcd
 //! ```
 //!
 //! What it runs is installed by `e2e/tools/install`; see [`tools`].
 
+pub mod aborts;
 pub mod apply;
 pub mod audit;
 pub mod chart;
@@ -39,8 +43,11 @@ pub mod plugin;
 pub mod pod;
 pub mod process;
 pub mod prometheus;
+pub mod refusing;
 pub mod scenario;
 pub mod shop;
+pub mod slow_gateway;
+pub mod storm;
 pub mod suite;
 pub mod tally;
 pub mod tools;

@@ -103,6 +103,14 @@ impl Process {
         self.child.wait().await.with_context(|| format!("waiting for {}", self.name))
     }
 
+    /// Sends a signal to the program and all of its group.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        killpg(self.group, signal).with_context(|| format!("sending {signal} to {}", self.name))
+    }
+
     /// Ends the program with SIGTERM, or with SIGKILL if it has not ended after ten seconds.
     pub async fn stop(mut self) {
         let _ = killpg(self.group, Signal::SIGTERM);

@@ -141,6 +141,9 @@ pub(super) fn validate(metrics: &[Metric], path: &FieldPath) -> Result<Vec<Limit
             return Err(FieldError::duplicate(path.child("name"), metric.name.as_str()));
         }
         limits.push(Limits::of(metric, &path)?);
+        if metric.compare.is_some() {
+            return Err(FieldError::forbidden(path.child("compare"), "metrics are not judged by comparison yet"));
+        }
         validate_provider(metric, &path.child("provider"))?;
     }
     Ok(limits)

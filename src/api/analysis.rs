@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
 use super::common::{Time, is_false, is_zero};
+use super::compare::Compare;
 use super::int_or_percent::IntOrString;
 use super::providers::MetricProvider;
 use super::steps::TemplateRef;
@@ -117,6 +118,7 @@ pub struct Metric {
     pub consecutive_error_limit: Option<IntOrString>,
     /// Successes in a row that end the metric as successful; 0 (off) when absent.
     pub consecutive_success_limit: Option<IntOrString>,
+    pub compare: Option<Compare>,
     #[serde(default)]
     pub provider: MetricProvider,
 }

@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod blue_green;
 pub mod canary;
 pub mod common;
+pub mod compare;
 pub mod crd;
 pub mod duration;
 pub mod experiment;

@@ -2,7 +2,8 @@
 //! known afterwards.
 //!
 //! kube's own retries must be off in the client (see [`super::client`]): a write that is silently sent again hides
-//! overload and may act twice. Only what the server has certainly not carried out (429) is sent again here.
+//! overload and may act twice. Sent again here is only what the server has certainly not carried out (429), and what
+//! changes nothing: a read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,13 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;
 
 /// The verb of an eviction.
 const EVICT: &str = "Evict";
+
+/// How often a read is sent again after an answer that says that something broke, and the pause before, which doubles.
+///
+/// A scale-down reads live all that it stands on: where the server refuses every other call, one attempt each would let
+/// none of them through for minutes. Less than a second in all, so that no worker is held up for long.
+const READ_AGAIN: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// The way to the API server.
 #[derive(Clone)]
@@ -221,6 +229,7 @@ impl Api {
     ) -> Result<Bytes, CallError> {
         let deadline = Instant::now() + self.timeout;
         let timed = tokio::time::timeout_at(deadline, async {
+            let mut broken = 0;
             loop {
                 self.limiter.acquire().await;
                 let sent = Instant::now();
@@ -237,6 +246,11 @@ impl Api {
                         tokio::time::sleep(wait).await;
                         continue;
                     }
+                }
+                if parts.status.is_server_error() && method == Method::GET && broken < READ_AGAIN {
+                    tokio::time::sleep(READ_PAUSE * 2_u32.pow(broken)).await;
+                    broken += 1;
+                    continue;
                 }
                 return if parts.status.is_success() { Ok(answer) } else { Err(refusal(parts.status, &answer)) };
             }

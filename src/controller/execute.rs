@@ -125,8 +125,12 @@ async fn write_status(shell: &Shell, subject: &Subject, patch: &Value) -> Result
     }
     let written = shell.api.patch(reference, "status", PatchKind::Merge, patch).await;
     // The object may be gone, too; then it takes no write either.
-    let Err(CallError::NotFound(_) | CallError::Refused { code: 405, .. }) = written else { return written };
+    let Err(error @ (CallError::NotFound(_) | CallError::Refused { code: 405, .. })) = written else { return written };
     let written = shell.api.patch(reference, "", PatchKind::Merge, patch).await?;
+    if written.resource_version == subject.resource_version {
+        // There is a subresource: the 404 has passed (of a proxy, of a definition that was being replaced).
+        return Err(error);
+    }
     shell.remember_status(reference.resource, false);
     Ok(written)
 }

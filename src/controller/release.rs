@@ -29,7 +29,8 @@ pub async fn look_for_leftovers(shell: &Shell) {
     loop {
         match is_any_marked(shell).await {
             Ok(true) => return shell.want(DESTINATION_RULE),
-            Ok(false) | Err(CallError::NotFound(_) | CallError::Refused { .. }) => return,
+            // Neither without Istio nor without the right to its objects is there anything to give back.
+            Ok(false) | Err(CallError::NotFound(_) | CallError::Refused { code: 401 | 403, .. }) => return,
             Err(error) => debug!(%error, "cannot look for DestinationRules that were left behind"),
         }
         tokio::time::sleep(RETRY).await;

@@ -6,7 +6,8 @@ mod metrics;
 mod subresource;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::api::resource::{ObjectRef, REPLICA_SET};
+use crate::api::resource::{ObjectRef, REPLICA_SET, ROLLOUT};
 use crate::api::rollout::RolloutStatus;
 use crate::api::{crd, names};
 use crate::clock::Clock;
@@ -25,8 +26,9 @@ use crate::plan::{Action, Basis, Event, Plan};
 use crate::providers::http::{HttpError, Request, Response, Transport};
 use crate::providers::{JobTarget, Providers};
 use crate::rollout::{self, World};
-use crate::sandbox::{ApiServer, Call, Change, Fault, Faults, Patch, WatchFault};
+use crate::sandbox::{ApiServer, Call, Change, Fault, Faults, Patch, Refusal, WatchFault};
 
+use super::api::{CallError, PatchKind};
 use super::leader::{Candidate, Lost};
 use super::limiter::Limiter;
 use super::settings::{Election, Settings};
@@ -465,6 +467,25 @@ async fn what_exists_already_is_ours_or_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_404_that_passes_does_not_keep_later_statuses_from_being_written() {
+    let cluster = Cluster::new();
+    let gone = cluster.server.manager("test").get(ROLLOUTS, "default", "nobody").unwrap_err();
+    let once = Mutex::new(Some(gone));
+    *cluster.calls.before.lock().unwrap() = Some(Box::new(move |call| {
+        let status = call.verb == "patch" && call.subresource == "status";
+        once.lock().unwrap().take_if(|_| status).map_or(Fault::None, Fault::Refuse)
+    }));
+    let running = cluster.run(one_replica_set);
+    cluster.create(ROLLOUTS, canary("web"));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.status("web")["message"], "2 available, abort: false");
+    let before = cluster.writes().len();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.writes().len(), before, "and nothing is written again and again");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_whose_answer_is_lost_is_not_made_again() {
     for verb in ["create", "patch"] {
         let cluster = Cluster::new();
@@ -486,6 +507,40 @@ async fn a_write_whose_answer_is_lost_is_not_made_again() {
         assert_eq!(counts, (1, 1), "{verb}: {:#?}", cluster.writes());
         running.stop().await;
     }
+}
+
+/// A plan that reads several objects live would never get through a server that refuses every other call.
+#[tokio::test(start_paused = true)]
+async fn what_broke_is_read_again_and_not_written_again() {
+    for verb in ["get", "patch"] {
+        let cluster = Cluster::new();
+        cluster.create(ROLLOUTS, canary("web"));
+        let left = AtomicU32::new(2);
+        *cluster.calls.before.lock().unwrap() = Some(Box::new(move |call| {
+            let refuses = call.verb == verb && call.resource == ROLLOUTS;
+            let refuses = refuses && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+            if refuses { Fault::Refuse(unavailable()) } else { Fault::None }
+        }));
+        let limiter = Arc::new(Limiter::new(0.0, 1));
+        let client = cluster.server.client("default");
+        let api = Api::new(client, limiter, Duration::from_secs(10), Arc::new(Telemetry::new()));
+        let object = ObjectRef::new(ROLLOUT, "default", "web");
+        if verb == "get" {
+            assert_eq!(api.read_metadata(&object).await.unwrap().name, "web");
+            assert_eq!(cluster.count("get", ROLLOUTS), 3);
+        } else {
+            let patch = json!({"spec": {"replicas": 3}});
+            let error = api.patch(&object, "", PatchKind::Merge, &patch).await.unwrap_err();
+            assert!(matches!(error, CallError::Unanswered(_)), "{error:?}");
+            assert_eq!(cluster.count("patch", ROLLOUTS), 1);
+        }
+    }
+}
+
+fn unavailable() -> Refusal {
+    let message = "refused by the test";
+    let status = json!({"status": "Failure", "code": 503, "reason": "ServiceUnavailable", "message": message});
+    serde_json::from_value(status).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::state::Change;
 use super::status::Refusal;
 
@@ -20,6 +22,8 @@ pub struct Call {
     pub name: String,
     /// Who asks, as the `User-Agent` header says.
     pub user_agent: String,
+    /// What the client sent along: an object, a patch, options; empty for reads.
+    pub body: Bytes,
 }
 
 /// What becomes of a request.
@@ -52,6 +56,10 @@ pub enum WatchFault {
     Delay(Duration),
     /// The watch ends before it.
     End,
+    /// The server says that it has forgotten the version (410), so that everything has to be listed again.
+    Expire,
+    /// It and all that follow wait: asked again at the next change of the resource, at the latest after this time.
+    NotYet(Duration),
 }
 
 /// Decides about faults. All methods default to none.
@@ -60,6 +68,11 @@ pub trait Faults: Send + Sync {
     fn before(&self, call: &Call) -> Fault {
         let _ = call;
         Fault::None
+    }
+
+    /// Told what became of a request that was carried out, before anybody hears of it.
+    fn answered(&self, call: &Call, code: u16) {
+        let _ = (call, code);
     }
 
     /// Asked after a request was carried out: a fault here loses the answer, not the change.

@@ -39,7 +39,7 @@ pub(super) async fn answer(shared: Arc<Shared>, parts: Parts, body: Bytes) -> st
         }
     };
     let params = Params::parse(parts.uri.query().unwrap_or_default());
-    let call = Arc::new(call(&parts, &path, &params));
+    let call = Arc::new(call(&parts, &path, &params, &body));
     if let Some(refusal) = suffer(shared.faults().before(&call)).await? {
         return Ok(refused(&refusal));
     }
@@ -49,13 +49,15 @@ pub(super) async fn answer(shared: Arc<Shared>, parts: Parts, body: Bytes) -> st
         let warning = r#"299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice""#;
         answer.headers_mut().append(header::WARNING, HeaderValue::from_static(warning));
     }
-    Ok(match suffer(shared.faults().after(&call)).await? {
+    let faults = shared.faults();
+    faults.answered(&call, answer.status().as_u16());
+    Ok(match suffer(faults.after(&call)).await? {
         Some(refusal) => refused(&refusal),
         None => answer,
     })
 }
 
-fn call(parts: &Parts, path: &ResourcePath, params: &Params) -> Call {
+fn call(parts: &Parts, path: &ResourcePath, params: &Params, body: &Bytes) -> Call {
     let one = !path.name.is_empty();
     let watches = params.flag("watch");
     let verb = match parts.method {
@@ -78,6 +80,7 @@ fn call(parts: &Parts, path: &ResourcePath, params: &Params) -> Call {
         namespace: path.namespace.clone(),
         name: path.name.clone(),
         user_agent: user_agent.unwrap_or_default().to_owned(),
+        body: body.clone(),
     }
 }
 

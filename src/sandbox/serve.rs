@@ -21,6 +21,18 @@ impl ApiServer {
         kube::Client::new(self.clone(), namespace)
     }
 
+    /// The same for a client that says who it is, so that faults can tell several apart.
+    /// A name that no header can have is left out.
+    pub fn client_of(&self, namespace: &str, user_agent: &str) -> kube::Client {
+        let name = http::HeaderValue::from_str(user_agent).ok();
+        let named =
+            tower::util::MapRequest::new(self.clone(), move |mut request: http::Request<kube::client::Body>| {
+                request.headers_mut().extend(name.clone().map(|name| (http::header::USER_AGENT, name)));
+                request
+            });
+        kube::Client::new(named, namespace)
+    }
+
     /// Serves the API over plain HTTP. Port 0 takes a free one.
     ///
     /// # Errors

@@ -108,11 +108,12 @@ impl Watch {
             }
             self.wake.borrow_and_update();
             match self.advance() {
-                Some(fault) => {
-                    if let WatchFault::Delay(time) = fault {
-                        tokio::time::sleep(time).await;
-                    }
+                Some(WatchFault::Delay(time)) => tokio::time::sleep(time).await,
+                Some(WatchFault::NotYet(time)) => {
+                    // Elapsed or changed: both are a reason to ask again.
+                    let _ = tokio::time::timeout(time, self.wake.changed()).await;
                 }
+                Some(_) => {}
                 None => self.wait().await,
             }
         }
@@ -136,14 +137,11 @@ impl Watch {
             Ok(Some(change)) => change,
             Ok(None) => return None,
             Err(oldest) => {
-                let message = format!("too old resource version: {} ({})", self.cursor, oldest + 1);
-                let refusal = status::to_value(&status::expired(message));
-                self.ready.push_back(line("ERROR", &refusal));
-                self.over = true;
+                self.expire(oldest);
                 return Some(WatchFault::Pass);
             }
         };
-        self.cursor = change.revision;
+        let before = std::mem::replace(&mut self.cursor, change.revision);
         let Some((kind, object)) = self.seen(&change) else { return Some(WatchFault::Pass) };
         let fault = self.shared.faults().on_event(&self.call, &change);
         match fault {
@@ -153,9 +151,19 @@ impl Watch {
                 self.queue(kind, &object);
             }
             WatchFault::End => self.over = true,
+            WatchFault::Expire => self.expire(change.revision),
+            WatchFault::NotYet(_) => self.cursor = before,
             WatchFault::Pass | WatchFault::Delay(_) => self.queue(kind, &object),
         }
         Some(fault)
+    }
+
+    /// Ends the watch as one that asks for what is forgotten.
+    fn expire(&mut self, oldest: u64) {
+        let message = format!("too old resource version: {} ({})", self.cursor, oldest + 1);
+        let refusal = status::to_value(&status::expired(message));
+        self.ready.push_back(line("ERROR", &refusal));
+        self.over = true;
     }
 
     /// How a change looks through the selectors.

@@ -1,10 +1,10 @@
-//! `kill`: releases in which the controller is killed, or what they need is taken away.
+//! `kill`: releases in which the controller is killed, what they need is taken away, or the gateway is slow.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::clients;
+use super::suites;
 use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
 use crate::suite;
@@ -23,9 +23,14 @@ impl Kill {
     pub async fn run(self, folder: &Path) -> Result<()> {
         if self.seed.is_empty() {
             let is_chosen = |name: &str| self.words.is_empty() || self.words.iter().any(|word| name.contains(word));
-            let tests: Vec<_> =
-                disruption::suite().iter().chain(clients::suite()).filter(|(name, _)| is_chosen(name)).collect();
-            return suite::run(folder, EnvironmentOptions::full(), &tests).await?.end();
+            let mut tally = Tally::default();
+            for (name, options, mut tests) in suites() {
+                tests.retain(|(name, _)| is_chosen(name));
+                if !tests.is_empty() {
+                    tally.absorb(suite::run(&folder.join(name), options, &tests).await?);
+                }
+            }
+            return tally.end();
         }
         let mut tally = Tally::default();
         for seed in self.seed {

@@ -8,6 +8,7 @@ mod kill;
 mod record;
 mod scenarios;
 mod smoke;
+mod storm;
 mod test;
 mod up;
 
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::environment::EnvironmentOptions;
+use crate::{aborts, clients, disruption, slow_gateway, suite};
 
 /// What the binary can do.
 #[derive(Debug, Subcommand)]
@@ -32,6 +36,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Kills the controller in the middle of releases, and takes away what they need
     Kill(kill::Kill),
+    /// Releases of twenty Rollouts while everything around them is killed, paused and restarted
+    Storm(storm::Storm),
     /// Starts everything, moves real traffic between two versions, runs a Job, prints figures
     Smoke(smoke::Smoke),
     /// Hands a release over from Argo Rollouts to Tidegate, and back, while it goes on
@@ -72,10 +78,20 @@ impl Command {
             Self::Demo(command) => command.run(&folder).await,
             Self::Bench(command) => command.run(&folder).await,
             Self::Kill(command) => command.run(&folder).await,
+            Self::Storm(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,
             Self::HandOver(command) => command.run(&folder).await,
             Self::Record(command) => command.run(&folder).await,
             Self::Up(command) => command.run(&folder).await,
         }
     }
+}
+
+/// What is tested in the middle of releases: on which environment, in the folder of that name, and the tests.
+fn suites() -> [(&'static str, EnvironmentOptions, Vec<&'static suite::Test>); 2] {
+    let disrupted = disruption::suite().iter().chain(aborts::suite()).chain(clients::suite());
+    [
+        ("disrupted", EnvironmentOptions::full(), disrupted.collect()),
+        ("slow-gateway", slow_gateway::options(), slow_gateway::suite().iter().collect()),
+    ]
 }

@@ -18,14 +18,14 @@ use tokio::time::{Instant, sleep};
 
 use super::fidelity::Fidelity;
 use super::scenarios::{FLAGS, play};
+use super::suites;
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
 use crate::chart::{self, RELEASE};
-use crate::clients;
 use crate::cluster::{ADMIN, CONTROLLER, ClusterOptions};
 use crate::controller::Controller;
-use crate::disruption;
 use crate::environment::{Environment, EnvironmentOptions};
+use crate::storm::{self, StormOptions};
 use crate::suite;
 use crate::tally::Tally;
 use crate::tools::{Part, Tools};
@@ -34,6 +34,8 @@ use crate::tools::{Part, Tools};
 const RIGHTS_NAMESPACES: &str = "rights-";
 /// How long a controller that lacks a right may take to ask for it.
 const DENIED: Duration = Duration::from_secs(45);
+/// `make storm` has a longer one.
+const STORM: StormOptions = StormOptions { length: Duration::from_secs(120), seed: 1 };
 
 #[derive(Debug, clap::Args)]
 pub struct Test {
@@ -67,8 +69,10 @@ impl Test {
         let mark = audit.mark();
         play(environment, folder, &[], self.at_once, tally).await?;
         tally.test("the_charts_rights_are_enough", async { nothing_denied(&audit.since(mark)?) }).await;
-        let tests: Vec<_> = disruption::suite().iter().chain(clients::suite()).collect();
-        tally.absorb(suite::run(&folder.join("disruptions"), EnvironmentOptions::full(), &tests).await?);
+        for (name, options, tests) in suites() {
+            tally.absorb(suite::run(&folder.join(name), options, &tests).await?);
+        }
+        tally.test("releases_end_well_in_a_storm", storm::run(&folder.join("storm"), STORM)).await;
         Ok(())
     }
 }

@@ -103,20 +103,25 @@ impl Recorder {
         holds: impl Fn(&State, &[String]) -> bool,
     ) -> bool {
         loop {
-            let shared = self.shared.clone();
-            let recorded = lock(&shared);
-            loop {
-                let events = recorded.events.get(events_from..self.looked.events).unwrap_or_default();
-                if holds(&self.looked.state, events) {
-                    return true;
-                }
-                let Some(change) = recorded.changes.get(self.looked.changes) else { break };
-                self.looked.take(change);
+            if self.look(events_from, &holds) {
+                return true;
             }
-            drop(recorded);
             if !self.next(deadline).await {
                 return false;
             }
+        }
+    }
+
+    /// Looks at what has changed since, up to a state in which something holds.
+    fn look(&mut self, events_from: usize, holds: &impl Fn(&State, &[String]) -> bool) -> bool {
+        let recorded = lock(&self.shared);
+        loop {
+            let events = recorded.events.get(events_from..self.looked.events).unwrap_or_default();
+            if holds(&self.looked.state, events) {
+                return true;
+            }
+            let Some(change) = recorded.changes.get(self.looked.changes) else { return false };
+            self.looked.take(change);
         }
     }
 

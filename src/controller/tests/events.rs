@@ -74,7 +74,7 @@ async fn every_mishap(life: fn(&Cluster) -> BoxFuture<'_, ()>, mishaps: &[Mishap
     let (expected, writes) = told(life, None).await;
     assert!(writes.len() > 12, "{writes:#?}");
     let mut wrong = Vec::new();
-    for number in 0..writes.len() {
+    for (number, write) in writes.iter().enumerate() {
         for mishap in mishaps.iter().copied() {
             let (mut told, _) = told(life, Some((number, mishap))).await;
             told.retain(|event, _| !TROUBLE.iter().any(|reason| event.contains(reason)));
@@ -83,7 +83,7 @@ async fn every_mishap(life: fn(&Cluster) -> BoxFuture<'_, ()>, mishaps: &[Mishap
             let more = more.map(|(event, count)| format!("  told {count} times: {event}"));
             let difference: Vec<_> = more.chain(less.map(|(event, _)| format!("  not told: {event}"))).collect();
             if !difference.is_empty() {
-                wrong.push(format!("{mishap:?} at {}:\n{}", writes[number], difference.join("\n")));
+                wrong.push(format!("{mishap:?} at {write}:\n{}", difference.join("\n")));
             }
         }
     }

@@ -86,12 +86,27 @@ impl Guard<'_> {
                 return Err((down_to(lowest).map(with_canary), hold(highest, why, until)));
             }
         }
+        if wanted.canary < highest
+            && let Some(why) = self.would_go_back()
+        {
+            return Err((None, hold(highest, why, None)));
+        }
         if wanted.canary < highest && wanted.canary < least {
             let service = self.traffic.stable_service;
             let why = format!("Service {service} has too few available pods for the rest of the traffic");
             return Err((down_to(wanted.canary).map(with_canary), hold(least, why, None)));
         }
         Ok(wanted)
+    }
+
+    /// Why traffic that leaves the canary's Service at the end of an update would reach the version before it: the Service of
+    /// the stable version was not switched, or that was refused.
+    fn would_go_back(&self) -> Option<String> {
+        let stable = self.revisions.new.filter(|_| self.revisions.is_fully_promoted())?;
+        let service = self.traffic.stable_service;
+        let selected = self.selected(service);
+        let elsewhere = !selected.is_empty() && selected.iter().all(|one| one.name != stable.name);
+        elsewhere.then(|| format!("Service {service} does not select ReplicaSet {} yet", stable.name))
     }
 
     /// Why the canary's weight cannot be raised, and until when.

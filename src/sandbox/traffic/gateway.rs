@@ -18,6 +18,8 @@ pub enum Conduct {
     Follows,
     /// As `Follows`, but after this long.
     Slow(Duration),
+    /// It says that it accepts the route at once, and follows it after this long.
+    Late(Duration),
     /// It says that it does not accept the route, and goes on as before.
     Refuses {
         /// The condition's reason, such as `NotAllowedByListeners`.
@@ -95,15 +97,16 @@ impl Plane {
     }
 
     fn treat(&mut self, route: Route, object: Option<Arc<Value>>, now: Instant) {
-        let (delay, follows) = match self.conduct_of(&route) {
-            Conduct::Slow(delay) => (*delay, true),
-            Conduct::Follows => (self.propagation, true),
-            Conduct::Refuses { .. } | Conduct::Lies | Conduct::Silent => (self.propagation, false),
+        let (says_after, follows_after) = match self.conduct_of(&route) {
+            Conduct::Slow(delay) => (*delay, Some(*delay)),
+            Conduct::Follows => (self.propagation, Some(self.propagation)),
+            Conduct::Late(delay) => (self.propagation, Some(*delay)),
+            Conduct::Refuses { .. } | Conduct::Lies | Conduct::Silent => (self.propagation, None),
         };
         if object.is_some() {
-            self.reports.insert((now + delay, route.clone()));
+            self.reports.insert((now + says_after, route.clone()));
         }
-        if follows {
+        if let Some(delay) = follows_after {
             self.send(route.resource.into(), route.name, object, delay, now);
         }
     }
@@ -120,7 +123,7 @@ impl Plane {
         let accepted = match self.conduct_of(route) {
             Conduct::Silent => return,
             Conduct::Refuses { reason, message } => Err((reason.as_str(), message.clone())),
-            Conduct::Follows | Conduct::Slow(_) | Conduct::Lies => Ok("Accepted"),
+            Conduct::Follows | Conduct::Slow(_) | Conduct::Late(_) | Conduct::Lies => Ok("Accepted"),
         };
         let before = object["status"]["parents"].as_array().cloned().unwrap_or_default();
         let references = object["spec"]["parentRefs"].as_array().cloned().unwrap_or_default();

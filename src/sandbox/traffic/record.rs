@@ -263,6 +263,11 @@ impl Line {
         after.checked_sub(1).map(|last| self.ticks[last].1).unwrap_or_default()
     }
 
+    /// All of its requests.
+    pub fn counts(&self) -> Counts {
+        self.ticks.back().map(|(_, counts)| *counts).unwrap_or_default()
+    }
+
     /// When the first requests were counted.
     pub(in crate::sandbox) fn born(&self) -> i64 {
         self.ticks.front().map_or(i64::MAX, |(at, _)| *at)

@@ -89,6 +89,20 @@ fn an_abort_takes_off_the_canary_what_stable_can_bear() {
 }
 
 #[test]
+fn users_are_not_sent_back_at_the_end_of_an_update() {
+    // The second revision is stable now, and every request goes through the Service of the canary.
+    let mut state = State { new: 0, ..canary_at(100, 10) };
+    state.stable = Lagging::new(Some(1), None);
+    state.canary = Lagging::new(Some(0), None);
+    assert_eq!(
+        told(&state, &weight(0)),
+        "the weight of the canary stays at 100: Service web-stable does not select ReplicaSet web-h0 yet\n"
+    );
+    state.stable.now = Some(0);
+    assert_eq!(decide(&state, &weight(0)).0.splits, [Some(Split::new(0, 100))]);
+}
+
+#[test]
 fn an_abort_needs_neither_the_canary_service_nor_a_gateway() {
     let mut state = State { aborted: true, pending: true, ..canary_at(25, 3) };
     state.canary.before.push(None);

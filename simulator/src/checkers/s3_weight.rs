@@ -1,0 +1,152 @@
+//! S3: what goes to a version that is not stable never grows without a step that allows it, and after an abort it only
+//! falls.
+//!
+//! The step counts by the status in the API when the objects change. A status is written after the objects of its decision,
+//! so the step that follows the present one counts as well, when the present one is no pause that still lasts; and for the
+//! newest revision, of which no status tells yet, its first weight.
+//!
+//! Excused: users' own changes, and 45 s after somebody else's edit of routes, Services, steps or strategy; a version that
+//! has been stable before, when a `rollbackWindow` is set, since that skips the steps; for a second after an abort, what a
+//! decision had sent on its way before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::checkers::{Checker, Violation, violated};
+use crate::observe::{HTTP_ROUTES, INGRESSES, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
+
+/// What was sent before an abort may arrive for so long after it.
+const ON_ITS_WAY: u64 = 1_000;
+
+#[derive(Default)]
+pub struct Weight {
+    /// The last shares by hash.
+    shares: BTreeMap<String, f64>,
+    stable_before: BTreeSet<String>,
+    aborted_since: Option<u64>,
+}
+
+impl Checker for Weight {
+    fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
+        let Seen::Change { change, by_user } = seen else { return };
+        let status = &view.rollout()["status"];
+        if &*change.resource == ROLLOUTS {
+            let stable = status["stableRS"].as_str().unwrap_or_default();
+            if !self.stable_before.contains(stable) {
+                self.stable_before.insert(stable.to_owned());
+            }
+            let aborted = status["abort"] == true;
+            self.aborted_since = aborted.then(|| self.aborted_since.unwrap_or(view.now));
+            return;
+        }
+        if !matches!(&*change.resource, HTTP_ROUTES | INGRESSES | SERVICES) {
+            return;
+        }
+        let stored = view.stored();
+        let shares: BTreeMap<String, f64> =
+            view.own_sets().map(|set| (set.hash.to_owned(), view.share_of(set.name, &stored))).collect();
+        for (hash, share) in &shares {
+            let before = self.shares.get(hash).copied().unwrap_or(0.0);
+            let excused = *by_user
+                || view.now < view.foreign
+                || status["stableRS"] == *hash
+                || status["stableRS"].as_str().is_none_or(str::is_empty);
+            if *share <= before + 0.005 || excused {
+                continue;
+            }
+            let grows = format!("{hash} grows from {:.0}% to {:.0}%", before * 100.0, share * 100.0);
+            if self.aborted_since.is_some_and(|since| view.now > since + ON_ITS_WAY) {
+                found.push(violated("S3", view, format!("after an abort {grows}")));
+            } else if self.aborted_since.is_none() {
+                let allowed = self.allowed(view, hash);
+                if *share > allowed + 0.005 {
+                    let step = &status["currentStepIndex"];
+                    let what = format!("{grows}, and step {step} allows {:.0}%", allowed * 100.0);
+                    found.push(violated("S3", view, what));
+                }
+            }
+        }
+        self.shares = shares;
+    }
+}
+
+impl Weight {
+    /// The share that a version may have by the step that it is at.
+    fn allowed(&self, view: &View, hash: &str) -> f64 {
+        let (spec, status) = (&view.rollout()["spec"], &view.rollout()["status"]);
+        let canary = &spec["strategy"]["canary"];
+        let window = !spec["rollbackWindow"].is_null() && self.stable_before.contains(hash);
+        if canary.is_null() || status["promoteFull"] == true || window {
+            return 1.0;
+        }
+        let none = Vec::new();
+        let steps = canary["steps"].as_array().unwrap_or(&none);
+        let sets_weight = |step: &Value| !step["setWeight"].is_null();
+        let reached = if status["currentPodHash"] == *hash {
+            let index = status["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
+            let paused = !status["pauseConditions"].is_null();
+            let lasts = paused && steps.get(index).is_some_and(pauses_for_ever);
+            // The status of the decision that sets a weight comes after it, and may skip what is over.
+            let next = steps.iter().skip(index + 1).position(sets_weight).map(|next| index + 1 + next);
+            if lasts { index } else { next.unwrap_or(steps.len()) }
+        } else if newest(view) == Some(hash) {
+            // No status tells of it yet: it is at its first step.
+            steps.iter().position(sets_weight).unwrap_or(steps.len())
+        } else {
+            return 0.0;
+        };
+        if reached >= steps.len() {
+            return 1.0;
+        }
+        let mut weights = steps.iter().take(reached + 1).filter_map(|step| step["setWeight"].as_f64());
+        weights.next_back().unwrap_or(0.0) / 100.0
+    }
+}
+
+/// The hash of the newest revision.
+fn newest(view: &View) -> Option<&str> {
+    let revision = |name: &str| {
+        let annotations = &view.object(REPLICA_SETS, name)?["metadata"]["annotations"];
+        annotations["rollout.argoproj.io/revision"].as_str()?.parse::<u64>().ok()
+    };
+    view.own_sets().max_by_key(|set| revision(set.name)).map(|set| set.hash)
+}
+
+fn pauses_for_ever(step: &Value) -> bool {
+    !step["pause"].is_null() && step["pause"]["duration"].is_null()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkers::history::History;
+
+    #[test]
+    fn it_fires_when_a_weight_is_ahead_of_its_step() {
+        let mut history = History::<Weight>::released();
+        history.route(75, 25);
+        assert!(history.promises().is_empty());
+        history.rollout(json!({"status": {"currentStepIndex": 1, "pauseConditions": [{}]}}));
+        history.route(50, 50);
+        assert_eq!(history.promises(), ["S3"]);
+    }
+
+    #[test]
+    fn it_fires_when_a_weight_grows_after_an_abort() {
+        let mut history = History::<Weight>::released();
+        history.rollout(json!({"status": {"abort": true}})).after(2_000).route(75, 25);
+        assert_eq!(history.promises(), ["S3"]);
+        history.route(90, 10);
+        assert!(history.promises().is_empty());
+    }
+
+    #[test]
+    fn it_fires_when_a_superseded_version_gets_more() {
+        let mut history = History::<Weight>::released();
+        history.set("c", 0, 0).rollout(json!({"status": {"currentPodHash": "c"}})).route(75, 25);
+        assert_eq!(history.promises(), ["S3"]);
+    }
+}

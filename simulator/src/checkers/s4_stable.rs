@@ -1,0 +1,85 @@
+//! S4: `status.stableRS` changes only to the version that was being released, once it has gone through all of its steps,
+//! and only to one that has had its pods.
+//!
+//! Excused: the first release has no steps. A `promoteFull`, a rollback to what was stable before, and a strategy without
+//! steps skip them by the user's wish; so may the last 45 s after a user has changed steps or strategy. The size counts as
+//! the smallest that users wanted in the last minute. A size of 0 needs no pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkers::{Checker, Violation, violated};
+use crate::observe::{REPLICA_SETS, ROLLOUTS, Seen, View, set};
+
+#[derive(Default)]
+pub struct Stable {
+    /// The most pods that each version has ever had available.
+    most: BTreeMap<String, i64>,
+    stable_before: BTreeSet<String>,
+}
+
+impl Checker for Stable {
+    fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
+        let Seen::Change { change, .. } = seen else { return };
+        if &*change.resource == REPLICA_SETS {
+            let set = set("", &change.object);
+            let most = self.most.entry(set.hash.to_owned()).or_default();
+            *most = set.available.max(*most);
+        }
+        if &*change.resource != ROLLOUTS {
+            return;
+        }
+        let Some(previous) = change.previous.as_deref() else { return };
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let (old, new) = (text(&previous["status"]["stableRS"]), text(&change.object["status"]["stableRS"]));
+        let was_stable = !self.stable_before.insert(new.clone());
+        // The first version is stable from the beginning: there is nothing else.
+        if old == new || new.is_empty() || old.is_empty() {
+            return;
+        }
+        let before = &previous["status"];
+        let size = view.smallest_size(60_000);
+        let (need, most) = (view.need(1.0, size), self.most.get(&new).copied().unwrap_or(0));
+        if size > 0 && most < need {
+            found.push(violated("S4", view, format!("{new} becomes stable and has never had more than {most} pods")));
+        }
+        let steps = change.object["spec"]["strategy"]["canary"]["steps"].as_array().map_or(0, Vec::len);
+        let index = before["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok());
+        let index =
+            index.max(change.object["status"]["currentStepIndex"].as_u64().and_then(|it| usize::try_from(it).ok()));
+        let skipped = before["promoteFull"] == true || was_stable || view.now < view.foreign;
+        if !skipped && index.unwrap_or(0) < steps {
+            found.push(violated("S4", view, format!("{new} becomes stable at step {index:?} of {steps}")));
+        }
+        if before["currentPodHash"] != *new {
+            let what = format!("{new} becomes stable, and {} was being released", before["currentPodHash"]);
+            found.push(violated("S4", view, what));
+        }
+        if before["abort"] == true && change.object["status"]["abort"] == true {
+            found.push(violated("S4", view, format!("{new} becomes stable though it was aborted")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkers::history::History;
+
+    #[test]
+    fn it_fires_when_an_unproven_version_becomes_stable() {
+        let mut history = History::<Stable>::released();
+        history.rollout(json!({"status": {"currentStepIndex": 4}})).rollout(json!({"status": {"stableRS": "b"}}));
+        assert_eq!(history.promises(), ["S4"], "it never had pods");
+        let mut history = History::<Stable>::released();
+        history.set("b", 4, 4).rollout(json!({"status": {"stableRS": "b"}}));
+        assert_eq!(history.promises(), ["S4"], "it is at its first step");
+        let mut history = History::<Stable>::released();
+        history.set("b", 4, 4).rollout(json!({"status": {"currentStepIndex": 4}}));
+        history.rollout(json!({"status": {"stableRS": "b"}}));
+        assert!(history.promises().is_empty());
+        history.set("c", 4, 4).rollout(json!({"status": {"stableRS": "c"}}));
+        assert_eq!(history.promises(), ["S4"], "nobody releases it");
+    }
+}

@@ -1,0 +1,86 @@
+//! S7: by the controller's doing there are never fewer available pods than `replicas − maxUnavailable`, nor, without
+//! traffic routing, more specified ones than `replicas + maxSurge`.
+//!
+//! A ReplicaSet that shrinks loses its unavailable pods first. Pods of a `workloadRef`'s Deployment count for the floor.
+//!
+//! Excused: what a change does not make worse. Sizes that users wanted within the last minute count as they favour the
+//! controller. Before the first version is stable there is no floor.
+
+use crate::checkers::{Checker, Violation, violated};
+use crate::observe::{REPLICA_SETS, Seen, Set, View, set};
+
+#[derive(Default)]
+pub struct Totals;
+
+impl Checker for Totals {
+    fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
+        let Seen::Change { change, .. } = seen else { return };
+        if &*change.resource != REPLICA_SETS || view.now < view.foreign || view.rollout().is_null() {
+            return;
+        }
+        let name = change.object["metadata"]["name"].as_str().unwrap_or_default();
+        let now = set(name, &change.object);
+        let before = change.previous.as_deref().map_or(0, |previous| set(name, previous).wanted);
+        let counted = |set: &Set<'_>| matches!(set.owner, "Rollout" | "Deployment");
+        if !counted(&now) {
+            return;
+        }
+        if now.wanted < before && !view.is_first() {
+            let others: i64 = view
+                .sets()
+                .filter(|set| counted(set) && set.name != name)
+                .map(|set| set.available.min(set.wanted))
+                .sum();
+            let (left, had) = (others + now.available.min(now.wanted), others + now.available.min(before));
+            let size = view.smallest_size(60_000);
+            let floor = size - view.may_be_missing(size);
+            if left < floor && left < had {
+                let what =
+                    format!("{name} shrinks from {before} to {}: {left} of {size} pods stay available", now.wanted);
+                found.push(violated("S7", view, what));
+            }
+        }
+        let routed = !view.rollout()["spec"]["strategy"]["canary"]["trafficRouting"].is_null();
+        let blue_green = !view.rollout()["spec"]["strategy"]["blueGreen"].is_null();
+        if now.wanted > before && !routed && !blue_green && now.owner == "Rollout" {
+            let total: i64 = view.own_sets().map(|set| set.wanted).sum();
+            let size = view.largest_size(60_000);
+            let ceiling = size + view.may_be_more(size);
+            if total > ceiling {
+                let what =
+                    format!("{name} grows from {before} to {}: {total} pods are wanted, {ceiling} may be", now.wanted);
+                found.push(violated("S7", view, what));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkers::history::History;
+
+    #[test]
+    fn it_fires_when_pods_go_before_others_came() {
+        let mut history = History::<Totals>::released();
+        history.set("b", 4, 2).set("a", 1, 4);
+        assert!(history.promises().is_empty(), "three of four may be");
+        history.set("a", 0, 1);
+        assert_eq!(history.promises(), ["S7"]);
+    }
+
+    #[test]
+    fn it_fires_when_there_are_too_many() {
+        let mut history = History::<Totals>::released();
+        history.set("b", 4, 0);
+        assert!(history.promises().is_empty(), "a router sends only what is ready");
+        let canary = json!({"strategy": {"canary": {"trafficRouting": null}}});
+        let mut history = History::<Totals>::released();
+        history.rollout(json!({"spec": canary})).set("b", 1, 0);
+        assert!(history.promises().is_empty());
+        history.set("b", 2, 0);
+        assert_eq!(history.promises(), ["S7"]);
+    }
+}

@@ -1,0 +1,48 @@
+//! What every test run simulates; `make simulate` and CI do far more.
+
+use std::process::Command;
+
+use tidegate_simulator::base::ALL;
+use tidegate_simulator::exhaustive::{self, Tier};
+use tidegate_simulator::parallel::{self, Settings, Summary};
+use tidegate_simulator::random;
+use tidegate_simulator::script::{Script, What};
+
+/// Of the exhaustive tiers every so many-th script.
+const EVERY: usize = 199;
+
+#[test]
+fn no_crash_and_no_second_leader_breaks_a_promise() {
+    let mut scripts = Vec::new();
+    for (number, base) in ALL.iter().enumerate() {
+        for tier in [Tier::Crashes, Tier::Leaders] {
+            // Which ones differs from base to base.
+            let of_tier = exhaustive::scripts(base, tier).unwrap().into_iter();
+            scripts.extend(of_tier.skip(number * 7).step_by(EVERY));
+        }
+    }
+    assert_flawless(&parallel::run(scripts.into_iter(), Settings::default()));
+}
+
+#[test]
+fn the_same_seed_in_two_processes_gives_the_same_life_byte_for_byte() {
+    // Not yet with two controllers at once, whose watches tokio wakes in an order of its own, nor with judgements, which are
+    // made on threads of their own.
+    let plain = |script: &Script| matches!(script.base.as_str(), "gateway" | "nginx" | "dynamic");
+    let mut script = (1..).map(random::script).find(plain).unwrap();
+    script.faults.retain(|fault| !matches!(fault.what, What::Pause(_)));
+    let trace = || {
+        let mut simulate = Command::new(env!("CARGO_BIN_EXE_simulate"));
+        simulate.args(["run", "--trace", "--script", &script.to_string()]).output().unwrap().stdout
+    };
+    let (one, other) = (trace(), trace());
+    assert!(one.len() > 100_000, "{}", String::from_utf8_lossy(&one));
+    assert!(one == other, "the traces differ");
+}
+
+fn assert_flawless(summary: &Summary) {
+    let failures =
+        summary.failures.iter().map(|(script, violation)| format!("{violation}\n  simulate run --script '{script}'"));
+    assert!(summary.failures.is_empty(), "{}", failures.collect::<Vec<_>>().join("\n"));
+    assert!(summary.lives > 0);
+}
