@@ -131,6 +131,16 @@ struct Shared {
     calls: Arc<Semaphore>,
     namespaces: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     judgements: Semaphore,
+    judging: Judging,
+}
+
+/// Where answers are judged.
+#[derive(Clone, Copy, PartialEq)]
+enum Judging {
+    /// On a thread that may take its time.
+    Aside,
+    /// On the thread that asked.
+    InPlace,
 }
 
 impl Reading {
@@ -147,6 +157,26 @@ impl Providers {
         clock: Clock,
         prometheus_address: Option<String>,
     ) -> Self {
+        Self::judging(Judging::Aside, transport, jobs, clock, prometheus_address)
+    }
+
+    /// The same for virtual time, where other threads would answer in an order of their own: a run is reproduced by its seed.
+    pub fn in_virtual_time(
+        transport: Arc<dyn Transport>,
+        jobs: JobTarget,
+        clock: Clock,
+        prometheus_address: Option<String>,
+    ) -> Self {
+        Self::judging(Judging::InPlace, transport, jobs, clock, prometheus_address)
+    }
+
+    fn judging(
+        judging: Judging,
+        transport: Arc<dyn Transport>,
+        jobs: JobTarget,
+        clock: Clock,
+        prometheus_address: Option<String>,
+    ) -> Self {
         let tokens = oauth::Tokens::default();
         let prometheus_address = prometheus_address.filter(|address| !address.is_empty());
         Self(Arc::new(Shared {
@@ -154,6 +184,7 @@ impl Providers {
             calls: Arc::new(Semaphore::new(CALLS)),
             namespaces: Mutex::new(BTreeMap::new()),
             judgements: Semaphore::new(JUDGEMENTS),
+            judging,
         }))
     }
 
@@ -232,17 +263,21 @@ impl Shared {
         Ok(())
     }
 
-    /// Parses an answer and judges it, on a thread that may take its time.
+    /// Parses an answer and judges it.
     async fn judge(&self, task: &Task, parse: Parse, measurement: &mut Measurement) -> Result<(), String> {
         let _place = self.judgements.acquire().await.map_err(|error| error.to_string())?;
         let metric = task.metric.clone();
         let now: Timestamp = self.services.clock.now();
-        let judged = tokio::task::spawn_blocking(move || {
+        let judge = move || {
             let found = parse()?;
             let phase = conditions::judge(&metric, &found.value, found.no_data, now);
             Ok::<_, String>((found.text, found.metadata, phase))
-        });
-        let (text, metadata, phase) = judged.await.map_err(|_| "the answer could not be judged".to_owned())??;
+        };
+        let judged = match self.judging {
+            Judging::Aside => tokio::task::spawn_blocking(judge).await,
+            Judging::InPlace => Ok(judge()),
+        };
+        let (text, metadata, phase) = judged.map_err(|_| "the answer could not be judged".to_owned())??;
         measurement.value = text;
         measurement.metadata.extend(metadata);
         measurement.phase = phase?;
