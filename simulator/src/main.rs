@@ -39,7 +39,7 @@ enum Command {
         #[command(flatten)]
         how: How,
     },
-    /// Random lives of about an hour each
+    /// Random lives in which something goes wrong every 30 seconds
     Random {
         /// How many
         #[arg(long, default_value_t = 1000)]
@@ -47,6 +47,9 @@ enum Command {
         /// The seed of the first one; the others follow
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How long things go wrong in each
+        #[arg(long, default_value_t = random::HOUR / 60)]
+        minutes: u64,
         #[command(flatten)]
         how: How,
     },
@@ -106,9 +109,10 @@ fn main() -> Result<ExitCode> {
             }
             Ok(report(&all))
         }
-        Command::Random { lives, seed, how } => {
+        Command::Random { lives, seed, minutes, how } => {
             let seeds: Vec<u64> = (seed..seed.saturating_add(lives)).collect();
-            let summary = parallel::run(seeds.into_iter().map(random::script), how.settings());
+            let summary =
+                parallel::run(seeds.into_iter().map(|seed| random::script(seed, minutes * 60)), how.settings());
             Ok(report(&summary))
         }
         Command::Run { script, trace } => {

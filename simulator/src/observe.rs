@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tidegate::sandbox::cluster::Cluster;
-use tidegate::sandbox::traffic::Target;
+use tidegate::sandbox::traffic::{Record, Target};
 use tidegate::sandbox::{Call, Change, Op, Subscription};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -512,7 +512,7 @@ impl Inner {
             any = true;
             self.take(Seen::Plane(split.into_iter().map(|(name, share)| (name.name, share)).collect()));
         }
-        let lost = self.cluster.requests(|record| record.lines().map(|line| line.counts().lost()).sum::<u64>());
+        let lost = self.cluster.requests(Record::lost);
         if lost > self.lost {
             any = true;
             let requests = lost - self.lost;

@@ -156,7 +156,7 @@ impl World {
         let client = self.cluster.server().client_of(NAMESPACE, &agent);
         let jobs = JobTarget { client: client.clone(), namespace: None, other_cluster: false };
         let clock = self.clock.clone();
-        let providers = Providers::new(Arc::new(self.provider.clone()), jobs, clock.clone(), None);
+        let providers = Providers::in_virtual_time(Arc::new(self.provider.clone()), jobs, clock.clone(), None);
         let settings = Settings {
             seed: self.seed.wrapping_add(u64::from(controllers.started)),
             // Few are enough for one Rollout.

@@ -130,6 +130,7 @@ struct Services {
     prometheus_address: Option<String>,
     jobs: JobTarget,
     judgements: Semaphore,
+    judging: Judging,
 }
 
 /// All providers, and the places for calls to them. Cheap to clone.
@@ -142,11 +143,26 @@ struct Shared {
     namespaces: Mutex<BTreeMap<String, Arc<Semaphore>>>,
 }
 
+/// Where answers are judged.
+#[derive(Clone, Copy, PartialEq)]
+enum Judging {
+    /// On a thread that may take its time.
+    Aside,
+    /// On the thread that asked.
+    InPlace,
+}
+
 impl Services {
-    /// Does what may take its time on a thread that may, as one of a few.
+    /// Does what may take its time where it may, as one of a few.
     async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
         let _place = self.judgements.acquire().await.map_err(|error| error.to_string())?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| "the answer could not be judged".to_owned())
+        match self.judging {
+            Judging::Aside => {
+                let work = tokio::task::spawn_blocking(work).await;
+                work.map_err(|_| "the answer could not be judged".to_owned())
+            }
+            Judging::InPlace => Ok(work()),
+        }
     }
 }
 
@@ -164,6 +180,26 @@ impl Providers {
         clock: Clock,
         prometheus_address: Option<String>,
     ) -> Self {
+        Self::judging(Judging::Aside, transport, jobs, clock, prometheus_address)
+    }
+
+    /// The same for virtual time, where other threads would answer in an order of their own: a run is reproduced by its seed.
+    pub fn in_virtual_time(
+        transport: Arc<dyn Transport>,
+        jobs: JobTarget,
+        clock: Clock,
+        prometheus_address: Option<String>,
+    ) -> Self {
+        Self::judging(Judging::InPlace, transport, jobs, clock, prometheus_address)
+    }
+
+    fn judging(
+        judging: Judging,
+        transport: Arc<dyn Transport>,
+        jobs: JobTarget,
+        clock: Clock,
+        prometheus_address: Option<String>,
+    ) -> Self {
         let tokens = oauth::Tokens::default();
         let prometheus_address = prometheus_address.filter(|address| !address.is_empty());
         Self(Arc::new(Shared {
@@ -174,6 +210,7 @@ impl Providers {
                 prometheus_address,
                 jobs,
                 judgements: Semaphore::new(JUDGEMENTS),
+                judging,
             },
             calls: Arc::new(Semaphore::new(CALLS)),
             namespaces: Mutex::new(BTreeMap::new()),
@@ -264,7 +301,7 @@ impl Shared {
         Ok(None)
     }
 
-    /// Parses an answer and judges it, on a thread that may take its time.
+    /// Parses an answer and judges it.
     async fn judge(&self, task: &Task, parse: Parse, measurement: &mut Measurement) -> Result<(), String> {
         let metric = task.metric.clone();
         let now: Timestamp = self.services.clock.now();

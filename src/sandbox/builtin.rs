@@ -108,6 +108,7 @@ impl Row {
                 orphans: has('o'),
                 events_view,
             },
+            since: 0,
             key,
         }
     }

@@ -114,14 +114,14 @@ impl Builder {
         let server = self.server.unwrap_or_else(|| ApiServer::new(clock, seed));
         let admin = server.manager("sandbox");
         for definition in definitions() {
-            install(&admin, CRDS, definition.clone());
+            install(&admin, CRDS, definition["metadata"]["name"].as_str().unwrap_or_default(), || definition.clone());
         }
         for name in self.namespaces.iter() {
-            install(&admin, "namespaces", json!({"metadata": {"name": name}}));
+            install(&admin, "namespaces", name, || json!({"metadata": {"name": name}}));
         }
         for name in &self.workloads.nodes {
-            let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
-            install(&admin, "nodes", json!({"metadata": {"name": name}, "status": {"conditions": [ready]}}));
+            let ready = || json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
+            install(&admin, "nodes", name, || json!({"metadata": {"name": name}, "status": {"conditions": [ready()]}}));
         }
         let traffic = Traffic::new(&server, &self.traffic, seed);
         let record = traffic.record();
@@ -145,10 +145,9 @@ fn definitions() -> &'static [Value] {
 }
 
 /// Creates what is not there yet.
-fn install(admin: &Scoped, resource: &str, object: Value) {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    if admin.get(resource, "", &name).is_err()
-        && let Err(refusal) = admin.create(resource, "", object)
+fn install(admin: &Scoped, resource: &str, name: &str, object: impl FnOnce() -> Value) {
+    if admin.get(resource, "", name).is_err()
+        && let Err(refusal) = admin.create(resource, "", object())
     {
         tracing::error!(%resource, %name, message = %refusal.message, "the sandbox cannot make an object of its own");
     }

@@ -97,6 +97,7 @@ fn defined(crd: &Value) -> Option<Resource> {
         versions: served,
         collection: key.clone(),
         traits: Traits { generation: true, ..Traits::default() },
+        since: 0,
         group,
         plural,
         key,

@@ -156,7 +156,7 @@ pub(super) fn mark_or_remove(
         let last = state.remove(&place).unwrap_or_else(|| existing.clone());
         crd::after_delete(state, &target.resource, &target.name);
         gc::after_change(state, &place, existing);
-        return Deleted::Gone(if &*target.resource.key == "pods" { ended(existing, now) } else { last });
+        return Deleted::Gone(if &*target.resource.key == "pods" { ended(&last, now) } else { last });
     }
     let meta = metadata(&mut object);
     if finalizers.is_empty() {

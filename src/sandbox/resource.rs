@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::schema::Schema;
 
@@ -40,6 +40,8 @@ pub struct Resource {
     pub collection: Arc<str>,
     /// What built-in code must know of this kind.
     pub traits: Traits,
+    /// What was stored after this revision has this shape.
+    pub(super) since: u64,
 }
 
 /// One served version of a resource.
@@ -116,6 +118,12 @@ impl Resource {
         self.versions.iter().find(|version| version.name == name)
     }
 
+    /// Whether a stored object has all defaults and nothing unknown: the schema may have become another one since.
+    pub(super) fn has_shaped(&self, object: &Value) -> bool {
+        let version = object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok());
+        version.is_some_and(|version| version > self.since)
+    }
+
     /// The version that objects are stored in, or the preferred one when that is not served.
     pub(super) fn stored(&self) -> Option<&Version> {
         self.version(&self.storage).or(self.versions.first())
@@ -131,7 +139,9 @@ impl Resource {
         if self.traits.events_view {
             rename(&mut object, &EVENT_FIELDS);
         }
-        self.stamp(version, &mut object);
+        if let Value::Object(fields) = &mut object {
+            self.stamp(version, fields);
+        }
         object
     }
 
@@ -141,17 +151,19 @@ impl Resource {
             rename(&mut object, &EVENT_FIELDS.map(|(core, events)| (events, core)));
             object["apiVersion"] = "v1".into();
             object["kind"] = "Event".into();
-        } else {
-            let storage = self.storage.clone();
-            self.stamp(&storage, &mut object);
+        } else if let Value::Object(fields) = &mut object {
+            self.stamp(&self.storage, fields);
         }
         object
     }
 
-    fn stamp(&self, version: &str, object: &mut Value) {
-        if let Value::Object(fields) = object {
-            fields.insert("apiVersion".into(), self.api_version(version).into());
-            fields.insert("kind".into(), self.kind.as_str().into());
+    /// Writes the type of an object into it, unless it is there.
+    pub(super) fn stamp(&self, version: &str, fields: &mut Map<String, Value>) {
+        let api_version = self.api_version(version);
+        for (field, value) in [("apiVersion", &api_version), ("kind", &self.kind)] {
+            if fields.get(field).and_then(Value::as_str) != Some(value) {
+                fields.insert(field.to_owned(), value.as_str().into());
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use super::builtin;
 use super::resource::Resource;
@@ -55,8 +55,8 @@ pub(super) struct Collection {
     history: VecDeque<Change>,
     /// The revision of the newest forgotten change.
     forgotten: u64,
-    /// Tells watches the revision of the last change.
-    wake: watch::Sender<u64>,
+    /// Tells watches of changes, in the order in which they wait: a channel of tokio's would pick an order of its own.
+    wake: Arc<Notify>,
 }
 
 /// The server's memory.
@@ -121,8 +121,9 @@ impl State {
     }
 
     /// Serves a resource from now on, or serves it in a new shape.
-    pub(super) fn register(&mut self, resource: Resource) {
+    pub(super) fn register(&mut self, mut resource: Resource) {
         let revision = self.revision;
+        resource.since = revision;
         self.collections.entry(resource.collection.clone()).or_insert_with(|| Collection::new(revision));
         self.resources.insert(resource.key.clone(), Arc::new(resource));
     }
@@ -137,7 +138,9 @@ impl State {
                 self.remove(&Place { collection, namespace, name });
             }
         }
-        self.collections.remove(key);
+        if let Some(collection) = self.collections.remove(key) {
+            collection.wake.notify_waiters();
+        }
     }
 
     pub(super) fn resource(&self, key: &str) -> Option<&Arc<Resource>> {
@@ -192,6 +195,12 @@ impl State {
     }
 
     fn reindex(&mut self, place: &Place, before: Option<&Value>, after: Option<&Value>) {
+        if let (Some(before), Some(after)) = (before, after)
+            && before["metadata"]["ownerReferences"] == after["metadata"]["ownerReferences"]
+            && uid_of(before) == uid_of(after)
+        {
+            return;
+        }
         let (old, new) = (owners(before), owners(after));
         for uid in old.difference(&new) {
             if let Some(dependents) = self.dependents.get_mut(*uid) {
@@ -300,25 +309,24 @@ impl State {
 
 impl Collection {
     fn new(revision: u64) -> Self {
-        Self {
-            objects: Objects::new(),
-            history: VecDeque::new(),
-            forgotten: revision,
-            wake: watch::Sender::new(revision),
-        }
+        Self { objects: Objects::new(), history: VecDeque::new(), forgotten: revision, wake: Arc::default() }
     }
 
     fn remember(&mut self, change: Change, limit: usize) {
-        let revision = change.revision;
         self.history.push_back(change);
         while self.history.len() > limit {
             self.forgotten = self.history.pop_front().map_or(self.forgotten, |change| change.revision);
         }
-        self.wake.send_replace(revision);
+        self.wake.notify_waiters();
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.wake.subscribe()
+    /// What is told of every change.
+    pub(super) fn changed(&self) -> Arc<Notify> {
+        self.wake.clone()
+    }
+
+    pub(super) fn is_told_by(&self, changed: &Arc<Notify>) -> bool {
+        Arc::ptr_eq(&self.wake, changed)
     }
 
     /// The first remembered change after a revision, or the revision of the newest forgotten change when one of those

@@ -114,6 +114,12 @@ pub(super) fn version_required(resource: &Resource, name: &str) -> Refusal {
     refusal
 }
 
+/// A watch began at what is no version.
+pub(super) fn unreadable_version(text: &str) -> Refusal {
+    let why = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+    Box::new(failure(500, "", format!("resourceVersion: Invalid value: \"{text}\": {why}")))
+}
+
 /// A pod cannot be bound.
 pub(super) fn unbindable(pod: &str, why: &str) -> Refusal {
     let message = format!("Operation cannot be fulfilled on pods/binding \"{pod}\": {why}");

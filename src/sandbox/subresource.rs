@@ -30,7 +30,8 @@ pub(super) fn scale_of(target: &Target, object: &Value) -> Result<Value, Refusal
             "resourceVersion": meta["resourceVersion"],
             "creationTimestamp": meta["creationTimestamp"],
         },
-        "spec": {"replicas": number(&paths.spec_replicas)},
+        // A typed server leaves out a number that is zero here, but not in the status.
+        "spec": Some(number(&paths.spec_replicas)).filter(|n| *n != 0).map_or(json!({}), |n| json!({"replicas": n})),
         "status": {"replicas": number(&paths.status_replicas)},
     });
     let selector = paths.selector.as_deref().and_then(|pointer| object.pointer(pointer));

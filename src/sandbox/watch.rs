@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::read::{Query, parse_version};
 use super::state::{Change, Op};
 use super::status::{self, Refusal};
 use super::write::Target;
-use super::{Call, Shared, WatchFault, table};
+use super::{Call, Shared, WatchFault, http, table};
 
 /// Time between bookmarks on a quiet watch. A real server sends one about every minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -40,7 +42,7 @@ pub(super) struct Watch {
     /// The resourceVersion that the client knows of.
     told: u64,
     ready: VecDeque<Bytes>,
-    wake: tokio::sync::watch::Receiver<u64>,
+    changed: Arc<Notify>,
     deadline: Instant,
     bookmark_at: Instant,
     over: bool,
@@ -58,8 +60,9 @@ impl Watch {
         let Some(collection) = state.collection(&target.resource.collection) else {
             return Err(status::no_such_path());
         };
-        let asked = parse_version(&query.query.resource_version)?;
-        let wake = collection.subscribe();
+        let version = &query.query.resource_version;
+        let asked = parse_version(version).map_err(|_| status::unreadable_version(version))?;
+        let changed = collection.changed();
         let now = Instant::now();
         let deadline = now + query.timeout.unwrap_or(DEFAULT_TIMEOUT);
         let mut initial = Vec::new();
@@ -82,7 +85,7 @@ impl Watch {
             cursor,
             told: cursor,
             ready,
-            wake,
+            changed,
             deadline,
             bookmark_at,
             over: false,
@@ -105,15 +108,16 @@ impl Watch {
             if self.over {
                 return None;
             }
-            self.wake.borrow_and_update();
+            // From here on no change is missed.
+            let changed = self.changed.clone().notified_owned();
             match self.advance() {
                 Some(WatchFault::Delay(time)) => tokio::time::sleep(time).await,
                 Some(WatchFault::NotYet(time)) => {
                     // Elapsed or changed: both are a reason to ask again.
-                    let _ = tokio::time::timeout(time, self.wake.changed()).await;
+                    let _ = tokio::time::timeout(time, changed).await;
                 }
                 Some(_) => {}
-                None => self.wait().await,
+                None => self.wait(changed).await,
             }
         }
     }
@@ -122,8 +126,9 @@ impl Watch {
     fn advance(&mut self) -> Option<WatchFault> {
         let change = {
             let state = self.shared.lock();
-            let Some(collection) = state.collection(&self.target.resource.collection) else {
-                // The resource is no longer served.
+            let collection = state.collection(&self.target.resource.collection);
+            let Some(collection) = collection.filter(|it| it.is_told_by(&self.changed)) else {
+                // The resource is no longer served, or anew.
                 self.over = true;
                 return Some(WatchFault::Pass);
             };
@@ -161,7 +166,7 @@ impl Watch {
     fn expire(&mut self, oldest: u64) {
         let message = format!("too old resource version: {} ({})", self.cursor, oldest + 1);
         let refusal = status::to_value(&status::expired(message));
-        self.ready.push_back(line("ERROR", &refusal));
+        self.ready.push_back(line("ERROR", &http::text(&refusal)));
         self.over = true;
     }
 
@@ -187,11 +192,11 @@ impl Watch {
         }
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self, changed: OwnedNotified) {
         let bookmark_at = if self.query.bookmarks { self.bookmark_at.min(self.deadline) } else { self.deadline };
         tokio::select! {
             biased;
-            changed = self.wake.changed() => self.over |= changed.is_err(),
+            () = changed => {}
             () = tokio::time::sleep_until(bookmark_at) => {
                 let now = Instant::now();
                 if self.query.bookmarks {
@@ -205,7 +210,7 @@ impl Watch {
 
     fn queue(&mut self, kind: &str, object: &Arc<Value>) {
         let presented = self.target.resource.present(&self.target.version, object);
-        let shown = self.view.event(&self.target, &presented, self.shared.clock.now());
+        let shown = self.view.text(&self.target, &presented, self.shared.clock.now());
         self.ready.push_back(line(kind, &shown));
         self.told = self.cursor;
     }
@@ -228,7 +233,7 @@ impl Watch {
             "metadata": meta,
         });
         let shown = self.view.bookmark(object);
-        self.ready.push_back(line("BOOKMARK", &shown));
+        self.ready.push_back(line("BOOKMARK", &http::text(&shown)));
     }
 }
 
@@ -241,9 +246,6 @@ impl Watch {
     }
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut text = format!("{{\"type\":\"{kind}\",\"object\":");
-    text.push_str(&object.to_string());
-    text.push_str("}\n");
-    text.into()
+fn line(kind: &str, object: &str) -> Bytes {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
 }

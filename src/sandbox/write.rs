@@ -203,9 +203,11 @@ pub(super) fn update(
     let existing = match target.existing(state) {
         Err(_) if target.sub == Sub::Whole && names::may_be_made_by_update(target) => {
             if let Some(wanted) = uid_of(&object).filter(|uid| !uid.is_empty()) {
-                let why = names::uid_mismatch(target, wanted, "");
+                let why = names::uid_mismatch(target, wanted, "", options.dry_run);
                 return Err(status::conflict(&target.resource, &target.name, &why));
             }
+            let mut object = object;
+            metadata(&mut object).remove("resourceVersion");
             return create(state, &Target { name: String::new(), ..target.clone() }, object, options);
         }
         existing => existing?,
@@ -213,7 +215,7 @@ pub(super) fn update(
     if let (Some(wanted), Some(actual)) = (uid_of(&object).filter(|uid| !uid.is_empty()), uid_of(&existing))
         && wanted != actual
     {
-        let why = names::uid_mismatch(target, wanted, actual);
+        let why = names::uid_mismatch(target, wanted, actual, options.dry_run);
         return Err(status::conflict(&target.resource, &target.name, &why));
     }
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
@@ -272,8 +274,9 @@ pub(super) fn apply(
             _ => {}
         }
     }
+    strip(&target.resource, &mut applied);
     let lenient = WriteOptions { validation: FieldValidation::Warn, ..options.clone() };
-    let (applied, unknown) = decode(target, applied, &lenient)?;
+    let (applied, unknown) = decode(target, applied, None, &lenient)?;
     if let Some(field) = unknown.first().and_then(|warning| warning.split('"').nth(1)) {
         let namespace = applied["metadata"]["namespace"].as_str().unwrap_or_default();
         let version = target.resource.api_version(&target.version);
@@ -403,8 +406,7 @@ pub(super) fn admissible(target: &Target, mut object: Value) -> Result<Value, Re
             resource.kind,
         )));
     }
-    fields.insert("apiVersion".into(), api_version.into());
-    fields.insert("kind".into(), resource.kind.as_str().into());
+    resource.stamp(&target.version, fields);
     match fields.get("metadata") {
         None | Some(Value::Null) => drop(fields.insert("metadata".into(), Value::Object(Map::new()))),
         Some(Value::Object(_)) => {}
@@ -443,14 +445,18 @@ fn check_namespace(state: &State, target: &Target, name: &str) -> Result<(), Ref
     Err(status::namespace_terminating(&target.resource, name, &target.namespace))
 }
 
-/// Drops what the schema does not know. The second part of the answer is warnings.
-fn decode(target: &Target, mut object: Value, options: &WriteOptions) -> Result<(Value, Vec<String>), Refusal> {
+/// Drops what the schema does not know; what is as in `old` is known. The second part of the answer is warnings.
+fn decode(
+    target: &Target,
+    mut object: Value,
+    old: Option<&Value>,
+    options: &WriteOptions,
+) -> Result<(Value, Vec<String>), Refusal> {
     let Some(schema) = target.version().and_then(|version| version.schema.as_ref()) else {
         return Ok((object, Vec::new()));
     };
-    tidy(&target.resource, &mut object);
     let mut unknown = Vec::new();
-    prune(schema, &mut object, &Path::Root, &mut unknown);
+    prune(schema, &mut object, old, &Path::Root, &mut unknown);
     let unknown: Vec<String> = unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
     match options.validation {
         FieldValidation::Strict if !unknown.is_empty() => {
@@ -465,16 +471,18 @@ fn decode(target: &Target, mut object: Value, options: &WriteOptions) -> Result<
 /// Prunes, defaults and validates by the schema. The second part of the answer is warnings.
 fn shape(
     target: &Target,
-    object: Value,
+    mut object: Value,
     existing: Option<&Value>,
     options: &WriteOptions,
 ) -> Result<(Value, Vec<String>), Refusal> {
     let resource = &target.resource;
-    let (mut object, warnings) = decode(target, object, options)?;
+    let shaped = existing.filter(|existing| target.resource.has_shaped(existing));
     let Some(schema) = target.version().and_then(|version| version.schema.as_ref()) else {
-        return Ok((object, warnings));
+        return Ok((object, Vec::new()));
     };
-    set_defaults(schema, &mut object);
+    tidy(resource, &mut object);
+    let (mut object, warnings) = decode(target, object, shaped, options)?;
+    set_defaults(schema, &mut object, shaped);
     let mut errors = Vec::new();
     check(schema, &object, existing, &Path::Root, &mut errors);
     if !resource.custom {
@@ -502,11 +510,7 @@ fn undecodable(target: &Target, why: &str) -> String {
 
 /// Drops what a typed server drops when it decodes: nulls, and empty lists and maps in the metadata.
 fn tidy(resource: &Resource, object: &mut Value) {
-    if resource.custom {
-        strip_nulls(&mut object["metadata"]);
-    } else {
-        strip_nulls(object);
-    }
+    strip(resource, object);
     let empty = |value: &Value| match value {
         Value::Object(fields) => fields.is_empty(),
         Value::Array(items) => items.is_empty(),
@@ -515,6 +519,14 @@ fn tidy(resource: &Resource, object: &mut Value) {
     metadata(object).retain(|_, value| !empty(value));
     if let (false, Some(fields)) = (resource.custom, object.as_object_mut()) {
         fields.retain(|name, value| !matches!(name.as_str(), "data" | "binaryData") || !empty(value));
+    }
+}
+
+fn strip(resource: &Resource, object: &mut Value) {
+    if resource.custom {
+        strip_nulls(&mut object["metadata"]);
+    } else {
+        strip_nulls(object);
     }
 }
 
@@ -543,6 +555,7 @@ fn keep_system_metadata(meta: &mut Map<String, Value>, existing: &Value) {
         "resourceVersion",
     ] {
         match before.get(field) {
+            Some(value) if meta.get(field) == Some(value) => {}
             Some(value) => drop(meta.insert(field.into(), value.clone())),
             None => drop(meta.remove(field)),
         }
@@ -554,30 +567,30 @@ fn keep_system_metadata(meta: &mut Map<String, Value>, existing: &Value) {
 fn isolate(target: &Target, object: &mut Value, existing: &Value) {
     let has_status = target.version().is_some_and(|version| version.status);
     if target.sub == Sub::Status {
-        let mut kept = existing.clone();
-        let status = object.get_mut("status").map(Value::take);
-        match status {
-            Some(status) => kept["status"] = status,
-            None => drop(kept.as_object_mut().and_then(|fields| fields.remove("status"))),
-        }
-        let given = metadata(object);
         // Built-in kinds let a status write touch labels and annotations; custom ones do not.
         let editable: &[&str] = if target.resource.custom {
             &["managedFields"]
         } else {
             &["managedFields", "labels", "annotations", "finalizers"]
         };
-        for field in editable {
-            match given.remove(*field) {
-                Some(value) => drop(metadata(&mut kept).insert((*field).into(), value)),
-                None => drop(metadata(&mut kept).remove(*field)),
-            }
+        keep(metadata(object), &existing["metadata"], editable);
+        if let Value::Object(fields) = object {
+            keep(fields, existing, &["status", "metadata"]);
         }
-        *object = kept;
     } else if has_status && let Value::Object(fields) = object {
         match existing.get("status") {
             Some(status) => drop(fields.insert("status".into(), status.clone())),
             None => drop(fields.remove("status")),
+        }
+    }
+}
+
+/// All fields but `free` ones become what they were. Most are that already.
+fn keep(fields: &mut Map<String, Value>, before: &Value, free: &[&str]) {
+    fields.retain(|name, _| free.contains(&name.as_str()) || before.get(name).is_some());
+    for (name, value) in before.as_object().into_iter().flatten() {
+        if !free.contains(&name.as_str()) && fields.get(name) != Some(value) {
+            fields.insert(name.clone(), value.clone());
         }
     }
 }

@@ -9,8 +9,8 @@
 //! | names made from `generateName`, hashes of pod templates | the prefix with `~`, `HASH`; lists with such names are ordered by their text |
 //! | the status of a pod that a kubelet has | its phase and whether it is ready |
 //! | the generation of an EndpointSlice, the managers of endpoints, the time that triggered a change | left out: they count what its controller saw in between |
-//! | the order of several wrong fields in a refusal | by name: the real server's changes from time to time |
-//! | the descriptions of a table's columns | left out |
+//! | the order of several wrong fields, or of several managers in a conflict | by name: the real server's changes from time to time |
+//! | the descriptions of a table's columns, ages | left out, `AGE` |
 //! | the order of `managedFields` | by operation, manager and version: the server's own order depends on the second |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,6 +208,11 @@ impl Normal {
             {
                 normal += "IP";
                 length
+            } else if let Some(number) =
+                rest.strip_prefix("node-").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            {
+                normal += "NODE";
+                rest.len() - number.trim_start_matches(|c: char| c.is_ascii_digit()).len()
             } else if let Some((lead, length)) = version_length(rest) {
                 let version = rest[lead..length].parse::<u64>().ok();
                 normal += &rest[..lead];
@@ -267,6 +272,15 @@ fn controllers_speed(kind: &str, fields: &mut Map<String, Value>) {
 
 /// Nobody can tell which of several wrong fields the real server finds first.
 fn sort_causes(fields: &mut Map<String, Value>) {
+    if let Some(Value::String(message)) = fields.get_mut("message") {
+        let (head, rest) = message.split_once("conflicts: ").unwrap_or((message, ""));
+        let mut managers: Vec<&str> =
+            rest.split("conflicts with ").filter(|part| !part.is_empty()).map(str::trim_end).collect();
+        if managers.len() > 1 {
+            managers.sort_unstable();
+            *message = format!("{head}conflicts: {}", managers.join("; "));
+        }
+    }
     let causes = fields.get_mut("details").and_then(|details| details["causes"].as_array_mut());
     let Some(causes) = causes.filter(|causes| causes.len() > 1) else { return };
     let shown = |cause: &Value| format!("{}: {}", shown(&cause["field"]), shown(&cause["message"]));
@@ -283,11 +297,18 @@ fn sort_causes(fields: &mut Map<String, Value>) {
     }
 }
 
-/// A table without the descriptions of its columns, which are prose, and without the version of its list.
+/// A table without the descriptions of its columns, which are prose, the version of its list, and ages.
 fn table(fields: &mut Map<String, Value>) {
     if let Some(Value::Array(columns)) = fields.get_mut("columnDefinitions") {
         for column in columns.iter_mut().filter_map(Value::as_object_mut) {
             column.remove("description");
+        }
+    }
+    let rows = fields.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten();
+    for cell in rows.filter_map(|row| row["cells"].as_array_mut()).flatten() {
+        let age = cell.as_str().and_then(|text| text.strip_suffix('s')).is_some_and(|text| text.parse::<u32>().is_ok());
+        if age {
+            *cell = "AGE".into();
         }
     }
     if let Some(version) = fields.get_mut("metadata").and_then(|meta| meta.get_mut("resourceVersion")) {

@@ -42,6 +42,7 @@ pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
@@ -148,8 +149,13 @@ pub fn on_sandbox(script: &Script) -> Result<String> {
         let cluster = Cluster::builder().clock(clock).start();
         // As the kubelet stand-in of the real world does.
         let usual = cluster.default_behaviour();
-        let ready_after = std::time::Duration::from_millis(200);
-        cluster.set_default_behaviour(Behaviour { start_after: std::time::Duration::ZERO, ready_after, ..usual });
+        let ready_after = Duration::from_millis(200);
+        cluster.set_default_behaviour(Behaviour {
+            start_after: Duration::ZERO,
+            drain: Duration::ZERO,
+            ready_after,
+            ..usual
+        });
         let text = on(&cluster.client("default"), "fidelity-000", script).await;
         cluster.stop().await;
         text

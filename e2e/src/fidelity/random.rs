@@ -6,7 +6,7 @@
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::script::{Request, Script, Verb};
+use super::script::{Condition, Request, Script, Verb};
 
 /// How many requests a script has, families apart.
 const LENGTH: usize = 25;
@@ -32,7 +32,17 @@ pub async fn minimised(script: &Script, mut fails: impl AsyncFnMut(&Script) -> b
             break;
         }
         let mut fewer = least.clone();
-        fewer.requests.remove(at);
+        let removed = fewer.requests.remove(at);
+        // What a later request takes from its answer would be missing.
+        let needed = |(name, _): &(String, String)| {
+            let word = format!("${name}");
+            let keeps = |request: &Request| request.keeps.iter().any(|(kept, _)| kept == name);
+            fewer.requests.iter().any(|request| request.body.contains(&word) || request.path.contains(&word))
+                && !fewer.requests.iter().any(keeps)
+        };
+        if removed.keeps.iter().any(needed) {
+            continue;
+        }
         if fails(&fewer).await {
             least = fewer;
         }
@@ -145,10 +155,14 @@ impl Random {
             }
             _ => json!({"loadBalancer": {}}),
         };
-        let verb = self.of(&[Verb::Merge, Verb::Merge, Verb::Apply, Verb::Strategic]);
+        // To apply the status of a Service that is not there would make the Service.
+        let verb = match kind {
+            "services" => Verb::Merge,
+            _ => self.of(&[Verb::Merge, Verb::Merge, Verb::Apply, Verb::Strategic]),
+        };
         let query = if verb == Verb::Apply { "?fieldManager=argocd-controller&force=true" } else { "" };
         let mut body = json!({"status": status});
-        if self.rng.u32(..4) == 0 {
+        if kind != "rollouts" && self.rng.u32(..4) == 0 {
             body["metadata"]["labels"]["seen"] = "yes".into();
         }
         Request::new(verb, format!("{one}/status{query}")).body(&body)
@@ -156,9 +170,11 @@ impl Random {
 
     fn scale(&mut self, one: &str) -> Request {
         let path = format!("{one}/scale");
+        // Never the same number twice: whether a write of what is there moves the object depends on the second.
+        let replicas = if self.rng.u32(..5) == 0 { -1 } else { i64::try_from(self.requests.len()).unwrap_or(0) + 4 };
         match self.rng.u32(..3) {
             0 => Request::new(Verb::Get, path),
-            _ => Request::new(Verb::Merge, path).body(&json!({"spec": {"replicas": self.rng.i32(-1..5)}})),
+            _ => Request::new(Verb::Merge, path).body(&json!({"spec": {"replicas": replicas}})),
         }
     }
 
@@ -235,19 +251,21 @@ impl Random {
                     1 => spec["strategy"]["canary"]["steps"] = json!([{"setWeight": 50}]),
                     2 => spec["paused"] = self.rng.bool().into(),
                     3 => spec["minReadySeconds"] = 3.into(),
-                    4 => spec["replicas"] = "many".into(),
+                    4 => spec["replicas"] = (-1).into(),
                     _ => {}
                 }
                 json!({"spec": spec})
             }
             "statefulsets" => {
-                let container = json!({"name": self.of(&["web", "side"]), "image": format!("web:{}", word(self))});
+                let name = self.of(&["web", "side"]);
+                let container = json!({"name": name, "image": format!("web:{}", word(self))});
                 let mut containers = vec![container];
                 if self.rng.bool() {
                     containers[0]["env"] = json!([{"name": word(self), "value": word(self)}]);
                 }
                 if self.rng.u32(..3) == 0 {
-                    containers[0]["ports"] = json!([{"containerPort": 8080, "name": "http"}]);
+                    containers[0]["ports"] =
+                        json!([{"containerPort": if name == "web" { 8080 } else { 8081 }, "name": name}]);
                 }
                 if self.rng.u32(..4) == 0 {
                     containers[0]["readinessProbe"] = json!({"httpGet": {"port": 8080}});
@@ -295,13 +313,22 @@ impl Random {
     /// Owners and dependents, of which some are deleted in some way.
     fn family(&mut self) {
         let size = self.rng.usize(3..7);
+        let mut roots = Vec::new();
         for child in 0..size {
             let mut owners = Vec::new();
             for owner in 0..child {
-                if self.rng.u32(..3) == 0 {
+                // Who has several owners has roots only: else it is a race what the collector sees of them.
+                let alone = owners.is_empty() || roots.contains(&owner);
+                if alone && self.rng.u32(..3) == 0 {
                     owners.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": format!("m{owner}"),
                         "uid": format!("$m{owner}"), "blockOwnerDeletion": self.rng.bool()}));
+                    if !roots.contains(&owner) {
+                        break;
+                    }
                 }
+            }
+            if owners.is_empty() {
+                roots.push(child);
             }
             let mut meta = json!({"name": format!("m{child}")});
             if !owners.is_empty() {
@@ -316,6 +343,7 @@ impl Random {
                     .keep(&format!("m{child}"), "metadata.uid"),
             );
         }
+        self.settle();
         for _ in 0..self.rng.usize(1..3) {
             let policy = self.of(&["Foreground", "Background", "Orphan"]);
             let path = format!("configmaps/m{}", self.rng.usize(..size));
@@ -325,7 +353,10 @@ impl Random {
         for member in 0..size {
             if self.rng.bool() {
                 let patch = json!({"metadata": {"finalizers": null}});
-                self.requests.push(Request::new(Verb::Merge, format!("configmaps/m{member}")).body(&patch));
+                let mut release = Request::new(Verb::Merge, format!("configmaps/m{member}")).body(&patch);
+                // In which order the collector wrote to the members is its affair.
+                release.until.push(Condition::Has("metadata".to_owned()));
+                self.requests.push(release);
             }
         }
         self.settle();
@@ -333,7 +364,7 @@ impl Random {
 
     fn settle(&mut self) {
         let mut list = Request::new(Verb::Get, "configmaps");
-        list.until.push(super::script::Condition::Settled);
+        list.until.push(Condition::Settled);
         self.requests.push(list);
     }
 

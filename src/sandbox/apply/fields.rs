@@ -108,6 +108,18 @@ impl FieldSet {
         Self { whole: fields.contains_key("."), parts: parts.collect() }
     }
 
+    /// Whether a set in the form of `fieldsV1` has a member of this one.
+    pub(super) fn overlaps(&self, value: &Value) -> bool {
+        let Some(fields) = value.as_object() else { return false };
+        let shared = |(name, part): (&String, &FieldSet)| {
+            fields.get(name).is_some_and(|value| match value.as_object() {
+                Some(fields) if !fields.is_empty() => part.overlaps(value),
+                _ => part.whole,
+            })
+        };
+        self.whole && fields.contains_key(".") || self.parts.iter().any(shared)
+    }
+
     /// Every member, as a path that conflict messages show.
     pub(super) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
@@ -143,7 +155,12 @@ impl FieldSet {
                         let had_parts = !is_hollow(field);
                         set.remove_from(&kept, &of_field, field);
                         if had_parts && is_hollow(field) {
-                            fields.remove(name);
+                            if kept.whole {
+                                // Whoever owns the field keeps it, empty as it is; it shows as absent.
+                                *field = Value::Null;
+                            } else {
+                                fields.remove(name);
+                            }
                         }
                     }
                 }
@@ -154,7 +171,8 @@ impl FieldSet {
                     let Some(name) = item_name(schema, item) else { return true };
                     let Some(set) = self.parts.get(&name) else { return true };
                     let kept = keep.parts.get(&name).cloned().unwrap_or_default();
-                    if set.whole && kept.is_empty() {
+                    // An item goes unless somebody else owns the item itself, whatever they own in it.
+                    if set.whole && !kept.whole {
                         return false;
                     }
                     set.remove_from(&kept, &of_item, item);
@@ -240,22 +258,27 @@ pub(super) fn compare(schema: &Schema, old: Option<&Value>, new: Option<&Value>)
             difference.changed = everything(schema, new);
             difference.changed.whole = difference.changed.parts.is_empty();
         }
+        // Its parts are gone, it is not.
+        (Some(old @ Value::Object(_)), Some(Value::Null)) if !schema.atomic => {
+            difference.removed = everything(schema, old);
+            difference.removed.whole = false;
+        }
         (Some(Value::Object(old)), Some(Value::Object(new))) if !schema.atomic => {
-            let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            for name in names {
-                let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
-                difference.part(format!("f:{name}"), compare(&of_field, old.get(name), new.get(name)));
+            let gone = old.keys().filter(|name| !new.contains_key(*name));
+            for name in new.keys().chain(gone) {
+                let (old, new) = (old.get(name), new.get(name));
+                if old != new {
+                    let of_field = schema.field(name).cloned().unwrap_or_else(Schema::anything);
+                    difference.part(format!("f:{name}"), compare(&of_field, old, new));
+                }
             }
         }
         (Some(Value::Array(old)), Some(Value::Array(new))) if schema.list != List::Atomic => {
             let of_item = schema.items.clone().unwrap_or_else(Schema::anything);
-            let named = |items: &'_ [Value]| -> BTreeMap<String, Value> {
-                items.iter().filter_map(|item| Some((item_name(schema, item)?, item.clone()))).collect()
-            };
-            let (old, new) = (named(old), named(new));
+            let (old, new) = (named(schema, old), named(schema, new));
             let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
-                difference.part(name.clone(), compare(&of_item, old.get(name), new.get(name)));
+                difference.part(name.clone(), compare(&of_item, old.get(name).copied(), new.get(name).copied()));
             }
         }
         _ => difference.changed = FieldSet::leaf(),
@@ -263,7 +286,15 @@ pub(super) fn compare(schema: &Schema, old: Option<&Value>, new: Option<&Value>)
     difference
 }
 
+fn named<'a>(schema: &Schema, items: &'a [Value]) -> BTreeMap<String, &'a Value> {
+    items.iter().filter_map(|item| Some((item_name(schema, item)?, item))).collect()
+}
+
 impl Difference {
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty()
+    }
+
     fn part(&mut self, name: String, part: Difference) {
         if !part.changed.is_empty() {
             self.changed.parts.insert(name.clone(), part.changed);

@@ -9,16 +9,14 @@ use serde_json::{Value, json};
 use super::schema::Schema;
 use super::status::{self, Refusal};
 use super::write::{Sub, Target, WriteOptions, metadata};
-use fields::{FieldSet, compare, owned};
+use fields::{Difference, FieldSet, compare, owned};
 use merge::merge;
 
 /// Notes in the managedFields that a create or an update changed fields.
 pub(super) fn track(target: &Target, object: &mut Value, existing: Option<&Value>, options: &WriteOptions) {
     let schema = target.schema();
-    let given = object["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty());
-    let mut managers = Entry::all(if given || existing.is_none() { object } else { existing.unwrap_or(&Value::Null) });
-    managers.retain(|entry| !entry.manager.is_empty());
-    if existing.is_some() && managers.is_empty() {
+    let mut entries = entries_before(object, existing);
+    if existing.is_some() && entries.is_empty() {
         // An object that nobody owned anything of is not tracked until it is applied.
         metadata(object).remove("managedFields");
         return;
@@ -28,21 +26,52 @@ pub(super) fn track(target: &Target, object: &mut Value, existing: Option<&Value
     let mut difference = compare(&schema, before, Some(object));
     strip(target, &mut difference.changed);
     strip(target, &mut difference.removed);
-    let mine = Entry::by_update(target, options);
-    for other in managers.iter_mut().filter(|entry| !entry.is_by_same(&mine)) {
-        other.fields.subtract(&difference.changed);
-        other.fields.subtract(&difference.removed);
+    if !difference.is_empty() {
+        hand_over(&mut entries, &difference, Entry::by_update(target, options));
     }
-    let at = managers.iter().position(|entry| entry.is_by_same(&mine)).unwrap_or_else(|| {
-        managers.push(mine.clone());
-        managers.len() - 1
+    store(entries, object);
+}
+
+/// The entries that an update finds: those that it carries itself, or those of the object that is there.
+fn entries_before(object: &mut Value, existing: Option<&Value>) -> Vec<Value> {
+    let stored = existing.and_then(|existing| existing["metadata"]["managedFields"].as_array());
+    let given = match metadata(object).remove("managedFields") {
+        Some(Value::Array(given)) => given,
+        _ => Vec::new(),
+    };
+    if stored == Some(&given) {
+        return given;
+    }
+    if given.is_empty() && existing.is_some() {
+        return stored.cloned().unwrap_or_default();
+    }
+    // Somebody else wrote them: they are read as a server reads them.
+    let read = given.iter().map(Entry::read).filter(|entry| !entry.manager.is_empty() && !entry.fields.is_empty());
+    read.map(|entry| entry.to_value()).collect()
+}
+
+/// What differs belongs to `mine` from now on and to no other. Entries that have no part in it stay as they are.
+fn hand_over(entries: &mut Vec<Value>, difference: &Difference, mut mine: Entry) {
+    if !entries.iter().any(|entry| mine.wrote(entry)) {
+        entries.push(mine.to_value());
+    }
+    entries.retain_mut(|value| {
+        let fields = &value["fieldsV1"];
+        let is_mine = mine.wrote(value);
+        if !is_mine && !difference.changed.overlaps(fields) && !difference.removed.overlaps(fields) {
+            return true;
+        }
+        let mut entry = Entry::read(value);
+        entry.fields.subtract(&difference.removed);
+        if !is_mine {
+            entry.fields.subtract(&difference.changed);
+        } else if !difference.changed.is_empty() {
+            entry.fields.add(&difference.changed);
+            entry.time = std::mem::take(&mut mine.time);
+        }
+        *value = entry.to_value();
+        !entry.fields.is_empty()
     });
-    managers[at].fields.subtract(&difference.removed);
-    if !difference.changed.is_empty() {
-        managers[at].fields.add(&difference.changed);
-        managers[at].time = mine.time;
-    }
-    store(managers, object);
 }
 
 /// What a typed server compares a new built-in object with: an empty one has the structs that are not behind pointers.
@@ -107,7 +136,7 @@ pub(super) fn apply(
     strip(target, &mut set);
     let mut mine = Entry { operation: "Apply".into(), fields: set, ..Entry::by_update(target, options) };
     let Some(live) = live else {
-        store(vec![mine], &mut applied);
+        store_all(vec![mine], &mut applied);
         return Ok(applied);
     };
     let mut managers = Entry::all(live);
@@ -153,7 +182,7 @@ pub(super) fn apply(
         mine.time = before.time;
     }
     managers.push(mine);
-    store(managers, &mut merged);
+    store_all(managers, &mut merged);
     Ok(merged)
 }
 
@@ -232,18 +261,27 @@ impl Entry {
     }
 
     fn all(object: &Value) -> Vec<Self> {
-        let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+        object["metadata"]["managedFields"].as_array().into_iter().flatten().map(Self::read).collect()
+    }
+
+    fn read(entry: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        entries
-            .map(|entry| Self {
-                manager: text(&entry["manager"]),
-                operation: text(&entry["operation"]),
-                api_version: text(&entry["apiVersion"]),
-                time: text(&entry["time"]),
-                subresource: text(&entry["subresource"]),
-                fields: FieldSet::from_value(&entry["fieldsV1"]),
-            })
-            .collect()
+        Self {
+            manager: text(&entry["manager"]),
+            operation: text(&entry["operation"]),
+            api_version: text(&entry["apiVersion"]),
+            time: text(&entry["time"]),
+            subresource: text(&entry["subresource"]),
+            fields: FieldSet::from_value(&entry["fieldsV1"]),
+        }
+    }
+
+    /// Whether an entry is of the same update's manager.
+    fn wrote(&self, entry: &Value) -> bool {
+        entry["manager"] == *self.manager
+            && entry["operation"] == *self.operation
+            && entry["subresource"].as_str().unwrap_or_default() == self.subresource
+            && entry["apiVersion"] == *self.api_version
     }
 
     /// Appliers are told apart by name, updaters by the version they use as well.
@@ -281,13 +319,15 @@ impl Entry {
     }
 }
 
-fn store(mut managers: Vec<Entry>, object: &mut Value) {
-    managers.retain(|entry| !entry.fields.is_empty());
-    managers.sort_by(|a, b| {
-        let key = |entry: &Entry| (entry.operation.clone(), entry.time.clone(), entry.manager.clone());
-        key(a).cmp(&key(b))
-    });
-    let entries: Vec<Value> = managers.iter().map(Entry::to_value).collect();
+fn store_all(managers: Vec<Entry>, object: &mut Value) {
+    store(managers.iter().filter(|entry| !entry.fields.is_empty()).map(Entry::to_value).collect(), object);
+}
+
+fn store(mut entries: Vec<Value>, object: &mut Value) {
+    let key = |entry: &Value| ["operation", "time", "manager"].map(|field| entry[field].as_str().map(str::to_owned));
+    if entries.len() > 1 {
+        entries.sort_by_cached_key(key);
+    }
     let meta = metadata(object);
     if entries.is_empty() {
         meta.remove("managedFields");

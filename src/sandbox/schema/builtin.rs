@@ -161,7 +161,6 @@ const ATOMIC_TYPES: &[&str] = &[
     "ConfigMapKeySelector",
     "EndpointAddress",
     "EndpointPort",
-    "IngressServiceBackend",
     "LabelSelector",
     "LocalObjectReference",
     "NodeSelector",

@@ -341,8 +341,8 @@ mod tests {
         let mut object = json!({"metadata": {"name": "x", "colour": 1}, "spec": {"name": "a", "extra": 1, "replicas": null,
             "free": {"kept": 1}, "list": [{"k": "1", "z": 2}]}});
         let mut unknown = Vec::new();
-        prune(&schema(), &mut object, &Path::Root, &mut unknown);
-        set_defaults(&schema(), &mut object);
+        prune(&schema(), &mut object, None, &Path::Root, &mut unknown);
+        set_defaults(&schema(), &mut object, None);
         assert_eq!(unknown, ["metadata.colour", "spec.extra", "spec.list[0].z"]);
         let spec = json!({"name": "a", "replicas": 1, "free": {"kept": 1}, "list": [{"k": "1", "v": 7}]});
         assert_eq!(object["spec"], spec);

@@ -4,14 +4,25 @@ use serde_json::{Map, Value};
 
 use super::{Kind, Path, Schema};
 
-/// Removes what the schema does not know, and names it in `unknown`.
-pub(in crate::sandbox) fn prune(schema: &Schema, value: &mut Value, path: &Path<'_>, unknown: &mut Vec<String>) {
+/// Removes what the schema does not know, and names it in `unknown`. What is as in `old`, which has passed here before, is not
+/// looked at.
+pub(in crate::sandbox) fn prune(
+    schema: &Schema,
+    value: &mut Value,
+    old: Option<&Value>,
+    path: &Path<'_>,
+    unknown: &mut Vec<String>,
+) {
+    if old == Some(value) {
+        return;
+    }
     match value {
-        Value::Object(fields) => prune_fields(schema, fields, path, unknown),
+        Value::Object(fields) => prune_fields(schema, fields, old, path, unknown),
         Value::Array(items) => {
             if let Some(of_item) = &schema.items {
                 for (index, item) in items.iter_mut().enumerate() {
-                    prune(of_item, item, &Path::Item(path, index), unknown);
+                    let old = old.and_then(|old| old.get(index));
+                    prune(of_item, item, old, &Path::Item(path, index), unknown);
                 }
             }
         }
@@ -19,11 +30,20 @@ pub(in crate::sandbox) fn prune(schema: &Schema, value: &mut Value, path: &Path<
     }
 }
 
-fn prune_fields(schema: &Schema, fields: &mut Map<String, Value>, path: &Path<'_>, unknown: &mut Vec<String>) {
+fn prune_fields(
+    schema: &Schema,
+    fields: &mut Map<String, Value>,
+    old: Option<&Value>,
+    path: &Path<'_>,
+    unknown: &mut Vec<String>,
+) {
     let mut strange = Vec::new();
     for (name, value) in fields.iter_mut() {
         match schema.field(name) {
-            Some(of_field) => prune(of_field, value, &Path::Field(path, name), unknown),
+            Some(of_field) => {
+                let old = old.and_then(|old| old.get(name));
+                prune(of_field, value, old, &Path::Field(path, name), unknown);
+            }
             None if schema.open => {}
             None => {
                 unknown.push(Path::Field(path, name).to_string());
@@ -36,8 +56,11 @@ fn prune_fields(schema: &Schema, fields: &mut Map<String, Value>, path: &Path<'_
     }
 }
 
-/// Fills in defaults. A null where none may be counts as absent.
-pub(in crate::sandbox) fn set_defaults(schema: &Schema, value: &mut Value) {
+/// Fills in defaults. A null where none may be counts as absent. What is as in `old`, which has all defaults, is not looked at.
+pub(in crate::sandbox) fn set_defaults(schema: &Schema, value: &mut Value, old: Option<&Value>) {
+    if old == Some(value) {
+        return;
+    }
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| !value.is_null() || schema.field(name).is_none_or(|field| field.nullable));
@@ -47,17 +70,10 @@ pub(in crate::sandbox) fn set_defaults(schema: &Schema, value: &mut Value) {
                 {
                     fields.insert(name.clone(), default.clone());
                 }
-                if let Some(value) = fields.get_mut(name)
-                    && !value.is_null()
-                {
-                    set_defaults(of_field, value);
-                }
             }
-            if let Some(of_value) = &schema.values {
-                for (name, value) in fields.iter_mut() {
-                    if !schema.properties.contains_key(name) {
-                        set_defaults(of_value, value);
-                    }
+            for (name, value) in fields.iter_mut().filter(|(_, value)| !value.is_null()) {
+                if let Some(of_field) = schema.field(name) {
+                    set_defaults(of_field, value, old.and_then(|old| old.get(name)));
                 }
             }
         }
@@ -65,7 +81,9 @@ pub(in crate::sandbox) fn set_defaults(schema: &Schema, value: &mut Value) {
             if let Some(of_item) = &schema.items
                 && matches!(of_item.kind, Kind::Object | Kind::Array)
             {
-                items.iter_mut().for_each(|item| set_defaults(of_item, item));
+                for (index, item) in items.iter_mut().enumerate() {
+                    set_defaults(of_item, item, old.and_then(|old| old.get(index)));
+                }
             }
         }
         _ => {}

@@ -94,7 +94,8 @@ fn admit_pod(spec: &mut Value) {
 
 /// Keeps what the kind's rules keep on an update.
 pub(super) fn prepare_update(target: &Target, object: &mut Value, existing: &Value) {
-    if target.resource.custom {
+    // What is there has all defaults.
+    if target.resource.custom || !differs(object, existing, &["metadata", "status"]) {
         return;
     }
     defaults::set(&target.resource.key, object);
@@ -122,14 +123,18 @@ pub(super) fn bumps_generation(
     if !resource.traits.generation {
         return false;
     }
-    let (Value::Object(new), Value::Object(old)) = (object, existing) else { return false };
     let annotations = |object: &Value| object["metadata"]["annotations"].clone();
     if &*resource.key == "deployments.apps" && annotations(object) != annotations(existing) {
         return true;
     }
     let status_apart = version.is_some_and(|version| version.status);
-    let counted = |key: &str| key != "metadata" && !(status_apart && key == "status");
-    let differs = |key: &String| counted(key) && new.get(key) != old.get(key);
+    differs(object, existing, if status_apart { &["metadata", "status"] } else { &["metadata"] })
+}
+
+/// Whether two objects differ in anything but some of their fields.
+fn differs(object: &Value, existing: &Value, but: &[&str]) -> bool {
+    let (Value::Object(new), Value::Object(old)) = (object, existing) else { return false };
+    let differs = |key: &String| !but.contains(&key.as_str()) && new.get(key) != old.get(key);
     new.keys().any(differs) || old.keys().any(differs)
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::http;
 use super::resource::Column;
 use super::write::Target;
 
@@ -62,9 +63,15 @@ impl View {
         }
     }
 
-    /// An object as a watch shows it.
-    pub(super) fn event(self, target: &Target, object: &Arc<Value>, now: Timestamp) -> Arc<Value> {
-        self.object(target, object, now)
+    /// The same as JSON.
+    pub(super) fn text(self, target: &Target, object: &Arc<Value>, now: Timestamp) -> String {
+        match self {
+            View::Metadata => {
+                let kind = r#""kind":"PartialObjectMetadata""#;
+                format!(r#"{{"apiVersion":"meta.k8s.io/v1",{kind},"metadata":{}}}"#, http::text(&object["metadata"]))
+            }
+            View::Whole | View::Table(_) => http::text(&self.object(target, object, now)),
+        }
     }
 
     /// A bookmark as a watch shows it.

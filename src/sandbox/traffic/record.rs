@@ -151,11 +151,12 @@ pub struct Record {
     tick: i64,
     retention: i64,
     lines: BTreeMap<Key, Line>,
+    lost: u64,
 }
 
 impl Record {
     pub(super) fn new(tick: i64, retention: i64) -> Self {
-        Self { tick, retention, lines: BTreeMap::new() }
+        Self { tick, retention, lines: BTreeMap::new(), lost: 0 }
     }
 
     /// Counts requests that were sent until `at`, in the tick that `at` belongs to.
@@ -170,6 +171,9 @@ impl Record {
     ) {
         if requests == 0 && latencies.is_empty() {
             return;
+        }
+        if !matches!(outcome, Outcome::Ok | Outcome::Error) {
+            self.lost += requests;
         }
         let end = (at + self.tick - 1).div_euclid(self.tick) * self.tick;
         let line = self.lines.entry(key).or_insert_with_key(|key| Line {
@@ -230,6 +234,11 @@ impl Record {
             entry.counts += counts;
         }
         found.into_values().collect()
+    }
+
+    /// Requests that no pod answered, since the beginning.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// All requests since the beginning.
