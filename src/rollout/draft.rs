@@ -28,6 +28,10 @@ pub(super) struct Draft<'a> {
     pub unjudged: bool,
     /// What to tell of it, once it has lasted too long to be usual.
     pub doubt: Option<String>,
+    /// Since when the update has been analysed in the background.
+    pub analysed_since: Option<Timestamp>,
+    /// What that analysis has had no chance to say yet, and until when the promotion waits for it.
+    pub unheard: Option<(String, Timestamp)>,
 }
 
 impl<'a> Draft<'a> {
@@ -42,6 +46,8 @@ impl<'a> Draft<'a> {
             waits: Vec::new(),
             unjudged: false,
             doubt: None,
+            analysed_since: None,
+            unheard: None,
         }
     }
 
