@@ -224,10 +224,12 @@ fn hear(draft: &mut Draft<'_>, run: &AnalysisRun) {
     });
 }
 
-/// Whether the steps are over and the run in the background has found nothing yet.
+/// Whether an update with all its pods is at its end, and the run in the background has found nothing yet.
 pub(super) fn is_awaited(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
+    let last = replicas::current_step(scene.canary, status).is_none_or(|index| index + 1 == scene.canary.steps.len());
+    let complete = || scene.revisions.new.is_some_and(|new| new.status.available >= new.replicas);
     let run = || current(scene, status, Role::Background);
-    scene.at_end(status) && run().is_some_and(|run| machine::silence(scene.world.now, run).is_some())
+    last && complete() && run().is_some_and(|run| machine::silence(scene.world.now, run).is_some())
 }
 
 /// Ends every run: nothing is being judged any more. `aborting` tells that this decision is the one that aborts.

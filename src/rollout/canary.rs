@@ -82,15 +82,9 @@ pub(super) fn pass(
         judged: !draft.unjudged,
     };
     if let Some(reason) = promotion(scene, &draft.status, ready) {
-        match draft.unheard.take() {
-            // What nobody could say anything of yet is not everybody's version.
-            Some((unheard, until)) => {
-                draft.wait(unheard);
-                if until > scene.world.now {
-                    draft.wake_at(until);
-                }
-            }
-            None => promote(scene, draft, reason),
+        // A version that nobody has looked at is not everybody's.
+        if !draft.awaits_analysis() {
+            promote(scene, draft, reason);
         }
     } else if !halted && !draft.status.promote_full {
         steps::advance(scene, draft, ready);

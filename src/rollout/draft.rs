@@ -30,7 +30,7 @@ pub(super) struct Draft<'a> {
     pub doubt: Option<String>,
     /// Since when the update has been analysed in the background.
     pub analysed_since: Option<Timestamp>,
-    /// What that analysis has had no chance to say yet, and until when the promotion waits for it.
+    /// What that analysis has had no chance to say yet, and until when the end of the update waits for it.
     pub unheard: Option<(String, Timestamp)>,
 }
 
@@ -87,6 +87,17 @@ impl<'a> Draft<'a> {
     pub fn act(&mut self, action: Action, event: Option<Event>) {
         self.events.extend(event.map(|event| event.of(&action)));
         self.actions.push(action);
+    }
+
+    /// Whether nobody has had a chance to judge the update yet. Says what is waited for then, and until when.
+    pub fn awaits_analysis(&mut self) -> bool {
+        let Some((unheard, until)) = self.unheard.take() else { return false };
+        self.unjudged = true;
+        self.doubt.get_or_insert(unheard);
+        if until > self.world.now {
+            self.wake_at(until);
+        }
+        true
     }
 
     /// The failure of such a write in the previous plan.
