@@ -75,7 +75,7 @@ where
     if old == new {
         return Ok(false);
     }
-    let Some(changes) = difference(&value(old), &value(new)) else { return Ok(false) };
+    let Some(changes) = difference(&value(old), value(new)) else { return Ok(false) };
     let patch = json!({
         "metadata": {"uid": subject.uid, "resourceVersion": subject.resource_version},
         "status": changes,
@@ -329,20 +329,20 @@ fn scale_patch(
 }
 
 /// The merge patch that leads from `old` to `new`; none when they are equal.
-pub fn difference(old: &Value, new: &Value) -> Option<Value> {
-    let (Some(before), Some(after)) = (old.as_object(), new.as_object()) else {
-        return (old != new).then(|| new.clone());
+pub fn difference(old: &Value, new: Value) -> Option<Value> {
+    let (before, after) = match (old, new) {
+        (Value::Object(before), Value::Object(after)) => (before, after),
+        (old, new) => return (*old != new).then_some(new),
     };
-    let mut patch = Map::new();
+    let mut patch: Map<String, Value> =
+        before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null)).collect();
     for (key, value) in after {
-        let change = match before.get(key) {
+        let change = match before.get(&key) {
             Some(earlier) => difference(earlier, value),
-            None => Some(value.clone()),
+            None => Some(value),
         };
-        patch.extend(change.map(|change| (key.clone(), change)));
+        patch.extend(change.map(|change| (key, change)));
     }
-    let removed = before.keys().filter(|key| !after.contains_key(*key));
-    patch.extend(removed.map(|key| (key.clone(), Value::Null)));
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
@@ -359,13 +359,13 @@ mod tests {
         let old = json!({"phase": "Progressing", "abort": true, "canary": {"weights": {"canary": 1}, "x": 1}, "list": [1, 2]});
         let new =
             json!({"phase": "Healthy", "canary": {"weights": {"canary": 2}, "x": 1}, "list": [1], "stableRS": "a"});
-        let patch = difference(&old, &new).unwrap();
+        let patch = difference(&old, new.clone()).unwrap();
         let expected = json!({"phase": "Healthy", "abort": null, "canary": {"weights": {"canary": 2}}, "list": [1], "stableRS": "a"});
         assert_eq!(patch, expected);
         let mut patched = old.clone();
         json_patch::merge(&mut patched, &patch);
         assert_eq!(patched, new);
-        assert_eq!(difference(&new, &new), None);
+        assert_eq!(difference(&new, new.clone()), None);
     }
 
     #[test]

@@ -148,7 +148,7 @@ async fn refuse(shell: &Shell, pass: &Pass<'_>, unreadable: &Unreadable) -> Next
         }));
     }
     let old = json!({ "conditions": status["conditions"] });
-    let Some(changes) = difference(&old, &json!({ "conditions": conditions })) else {
+    let Some(changes) = difference(&old, json!({ "conditions": conditions })) else {
         return shell.resync(pass.object());
     };
     warn!(object = %pass.object(), %error, "the spec cannot be decoded");

@@ -380,7 +380,7 @@ impl<'a> Pass<'a> {
             "phase": "Degraded", "message": format!("InvalidSpec: {text}"),
             "observedGeneration": meta.generation.to_string(), "conditions": conditions,
         });
-        let Some(changes) = execute::difference(&old, &new) else { return self.shell.resync(self.object) };
+        let Some(changes) = execute::difference(&old, new) else { return self.shell.resync(self.object) };
         warn!(object = %self.object, %error, "the spec cannot be decoded");
         let subject = Subject {
             reference: self.object.clone(),

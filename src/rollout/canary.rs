@@ -42,7 +42,7 @@ pub(super) fn pass(
 
     let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached, enough);
-    let managed = managed_routes::wanted(scene, &draft.status);
+    let managed = managed_routes::wanted(scene, &draft.status, &routing.traffic);
     let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
     proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
     let admitted = admit(scene, draft, routing, proposal);

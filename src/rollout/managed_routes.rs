@@ -3,14 +3,17 @@
 use crate::api::rollout::RolloutStatus;
 use crate::traffic::managed::{self, Managed};
 
-use super::replicas;
+use super::guard::Traffic;
 use super::scene::Scene;
+use super::{replicas, services};
 
 /// The managed routes that there should be, in the order of `managedRoutes`. There are none unless an update is on its way
 /// whose new version can answer: not after an abort, not while everything is promoted, not for a version without pods.
-pub(super) fn wanted<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Vec<Managed<'a>> {
+pub(super) fn wanted<'a>(scene: &Scene<'a>, status: &RolloutStatus, traffic: &Traffic<'_>) -> Vec<Managed<'a>> {
     let has_pods = scene.revisions.new.is_some_and(|new| new.status.available > 0);
-    let settled = status.stable_rs.is_empty() || scene.is_promoted(status);
+    let promoted = scene.is_promoted(status);
+    // At the end they go with the weight, in one write: when the new version is behind the Service of the stable one.
+    let settled = status.stable_rs.is_empty() || promoted && services::stable_is_selected(scene);
     let skips = status.abort || status.promote_full || scene.is_rollback_within_window();
     if !has_pods || settled || skips {
         return Vec::new();
@@ -25,6 +28,10 @@ pub(super) fn wanted<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Vec<Manag
             made.retain(|other| other.name() != route.name());
             made.extend((!removes).then_some(route));
         }
+    }
+    if promoted {
+        let there = |name: &str| traffic.routers.iter().flatten().any(|observed| observed.managed.contains(name));
+        made.retain(|route| there(route.name()));
     }
     let order = managed::names(scene.rollout);
     made.sort_by_key(|route| order.iter().position(|name| *name == route.name()));

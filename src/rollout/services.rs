@@ -98,9 +98,18 @@ pub(super) fn selected(service: &Service) -> &str {
 
 /// Whether the canary's weight goes to the new version; true where there is no weight.
 pub(super) fn canary_is_selected(scene: &Scene<'_>) -> bool {
-    let selects = |service: &Service| selected(service) == scene.revisions.hash;
-    let service = scene.world.services.get(scene.canary_service);
-    !scene.routes_traffic() || service.is_none_or(|service| selects(&service.object))
+    !scene.routes_traffic() || leads_to_new(scene, scene.canary_service)
+}
+
+/// Whether the stable version's weight goes to the new version, as it does once that is promoted.
+pub(super) fn stable_is_selected(scene: &Scene<'_>) -> bool {
+    leads_to_new(scene, scene.stable_service)
+}
+
+/// Whether a Service selects the new version; true where there is no Service to select anything.
+fn leads_to_new(scene: &Scene<'_>, service: &str) -> bool {
+    let service = scene.world.services.get(service);
+    service.is_none_or(|service| selected(&service.object) == scene.revisions.hash)
 }
 
 /// Switches the Services that may be switched.
