@@ -291,7 +291,7 @@ impl<'a> Pass<'a> {
             self.memory.yields = Some(Instant::now() + RIVALRY);
         }
         let rival = self.memory.yields.is_some_and(|until| Instant::now() < until);
-        let changes = execute::difference(&old, &new);
+        let changes = execute::difference(&old, new);
         let is_message = |changes: &Value| changes.as_object().is_some_and(|it| it.keys().all(|key| key == "message"));
         rival && changes.is_some_and(|changes| is_message(&changes))
     }
