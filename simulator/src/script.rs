@@ -226,6 +226,8 @@ impl Fault {
             What::Node(time) | What::Pause(time) => *time,
             What::Watch { how: WatchHow::Late(time), .. } => *time,
             What::Watch { how: WatchHow::Lag(_), .. } => Millis(60_000),
+            // Nobody knows of it before somebody waits for it: then it is looked for after some 20 s.
+            What::Watch { how: WatchHow::Drop, .. } => Millis(25_000),
             What::Answer(Answer::Timeout | Answer::Lost) => Millis(15_000),
             _ => Millis(0),
         }

@@ -24,6 +24,26 @@ fn no_crash_and_no_second_leader_breaks_a_promise() {
     assert_flawless(&parallel::run(scripts.into_iter(), Settings::default()));
 }
 
+/// Scripts that have broken a promise once.
+const FOUND: &[&str] = &[
+    // The background analysis began late, and the bad version was promoted before it had said anything.
+    "background-bad#1 | event 1: watch analysisruns drop",
+    "background-bad#1 | event 1: watch analysisruns lag 1",
+    // Nobody looked again for what a watch had lost.
+    "gateway#1 | event 1: watch httproutes drop",
+    "gateway#1 | event 20: watch replicasets drop",
+    "experiment#1 | event 5: watch rollouts drop",
+    "scaled#1 | event 23: watch replicasets drop",
+    // A version became stable again by pods that had been reported before they went.
+    "window#1 | event 16: watch replicasets drop",
+];
+
+#[test]
+fn what_has_broken_a_promise_once_breaks_none() {
+    let scripts: Vec<Script> = FOUND.iter().map(|line| line.parse().unwrap()).collect();
+    assert_flawless(&parallel::run(scripts.into_iter(), Settings::default()));
+}
+
 #[test]
 fn the_same_seed_in_two_processes_gives_the_same_life_byte_for_byte() {
     let leads_twice = |script: &Script| script.faults.iter().any(|fault| matches!(fault.what, What::Pause(_)));

@@ -7,6 +7,8 @@
 //! Both halves look at the same [`RunWorld`]. When the shell crashes between them, or the status cannot be written, the
 //! measurement is lost and taken again.
 
+mod silence;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ use crate::api::duration::GoDuration;
 use crate::api::field_error::FieldPath;
 use crate::api::resource::{ANALYSIS_RUN, ObjectRef};
 use crate::plan::{Action, Basis, Plan};
+
+pub use silence::{Silence, silence};
 
 /// Between an error and the next try, whatever the interval.
 const ERROR_RETRY: SignedDuration = SignedDuration::from_secs(10);

@@ -227,8 +227,13 @@ impl Index {
 
     /// The objects of a kind that the owner with this uid controls, by name.
     pub fn controlled<'a>(&'a self, uid: &str, resource: Resource) -> impl Iterator<Item = &'a Entry> {
+        self.children(uid, resource).map(|(_, child)| child)
+    }
+
+    /// The same with their references.
+    pub fn children<'a>(&'a self, uid: &str, resource: Resource) -> impl Iterator<Item = (&'a ObjectRef, &'a Entry)> {
         let children = self.children.get(uid).into_iter().flatten();
-        children.filter(move |child| child.resource == resource).filter_map(|child| self.objects.get(child))
+        children.filter(move |child| child.resource == resource).filter_map(|child| self.objects.get_key_value(child))
     }
 
     /// ReplicaSets of the namespace that nobody controls and the selector matches.

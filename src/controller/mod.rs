@@ -13,6 +13,7 @@
 //! | [`index`], [`references`] | finds objects by what decisions ask for, and whom an event concerns |
 //! | [`queue`] | what is due: once each, one at a time, delayed after failures |
 //! | [`expectations`] | read your writes |
+//! | [`confirm`] | what no watch has shown |
 //! | [`world`], [`reconcile`], [`execute`] | observe, decide, act |
 //! | [`release`] | what Rollouts have left behind in DestinationRules |
 //! | [`pods`] | the pods, for the few decisions that need them |
@@ -28,6 +29,7 @@
 
 pub mod analysis;
 pub mod api;
+pub mod confirm;
 pub mod envelope;
 pub mod events;
 pub mod execute;
@@ -347,8 +349,7 @@ impl Shell {
         if resync.is_zero() {
             return Next::Idle;
         }
-        let hash = object.name.bytes().fold(7_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-        Next::At(Instant::now() + resync.mul_f64(0.9 + f64::from(hash % 200) / 1000.0))
+        Next::At(Instant::now() + resync.mul_f64(confirm::spread(object)))
     }
 
     fn queue(&self, object: &ObjectRef) -> Option<&Queue> {

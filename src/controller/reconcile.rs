@@ -16,7 +16,8 @@ use crate::rollout::{World, needs_pods};
 
 use super::Shell;
 use super::analysis;
-use super::api::CallError;
+use super::api::{Api, CallError};
+use super::confirm::{self, Quiet};
 use super::envelope::{Envelope, Unreadable};
 use super::execute::{self, Subject};
 use super::expectations::{Expected, What};
@@ -30,6 +31,9 @@ use super::world::{self, View};
 /// How many times in a row something may turn out to have changed before the object is delayed like after a failure.
 const ATTEMPTS: u32 = 4;
 
+/// How long a message stays that another controller has written over ours: longer than two lead at a time.
+const RIVALRY: Duration = Duration::from_secs(10);
+
 /// What is remembered of an object between its decisions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -39,18 +43,24 @@ pub struct Memory {
     in_doubt: Vec<Event>,
     /// A status that may have been written, and what is to be told then.
     status_in_doubt: Option<(Value, Vec<Event>)>,
+    /// Since when nothing new has been seen.
+    pub quiet: Option<Quiet>,
+    /// The message of the status that we wrote last.
+    said: Option<Value>,
+    /// Until when another controller has the last word on it.
+    yields: Option<Instant>,
 }
 
 /// One pass over one object.
 pub struct Pass<'a> {
-    shell: &'a Shell,
+    pub shell: &'a Shell,
     object: &'a ObjectRef,
     pub memory: Memory,
     /// Actions that failed in this pass.
     blocked: Vec<Failure>,
     attempts: u32,
-    /// Whether what is missing has been looked for past the watches.
-    confirmed: bool,
+    /// Whether it has been looked past the watches where that is needed.
+    pub confirmed: bool,
     /// Whom the events on AnalysisRuns are told too, with the uid.
     pub also_told: Option<(ObjectRef, String)>,
 }
@@ -69,7 +79,7 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         if let Err(next) = pass.freshen().await {
             break next;
         }
-        pass.confirm_absence().await;
+        pass.confirm().await;
         let failures = pass.memory.failures.clone();
         let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
         let world = match view {
@@ -123,6 +133,16 @@ impl<'a> Pass<'a> {
     }
 
     pub fn end(self, next: Next) -> Next {
+        // Who could not even look now has another reason to come back.
+        let quiet = self.memory.quiet.as_ref().filter(|_| self.confirmed);
+        let due = confirm::due(self.shell, self.object, quiet);
+        let rivalry = self.memory.yields.filter(|until| *until > Instant::now());
+        let next = match (next, due.into_iter().chain(rivalry).min()) {
+            (Next::Idle, Some(due)) => Next::At(due),
+            (Next::At(at), Some(due)) => Next::At(at.min(due)),
+            (Next::Wait(at), Some(due)) => Next::Wait(at.min(due)),
+            (next, _) => next,
+        };
         if self.memory != Memory::default() {
             self.shell.memories().insert(self.object.clone(), self.memory);
         }
@@ -141,7 +161,7 @@ impl<'a> Pass<'a> {
             .into_iter()
             .partition(|expected| expected.what == What::Reread || expected.since.elapsed() >= limit);
         for expected in due {
-            self.reread(&expected.object).await.map_err(|error| {
+            self.reread(&expected.object, &self.shell.api).await.map_err(|error| {
                 warn!(object = %self.object, read = %expected.object, %error, "cannot read what has to be known");
                 Next::Retry
             })?;
@@ -150,27 +170,6 @@ impl<'a> Pass<'a> {
         self.shell.telemetry.stale_waits.inc();
         debug!(object = %self.object, unseen = early.len(), "a write of ours has not been seen yet");
         Err(Next::Wait(first + limit))
-    }
-
-    /// Looks, once in a pass, whether what the object refers to and no watch has shown is really not there: that it is
-    /// missing makes a Rollout invalid, and a watch may lag behind the one that showed the Rollout.
-    pub async fn confirm_absence(&mut self) {
-        if std::mem::replace(&mut self.confirmed, true) {
-            return;
-        }
-        let absent: Vec<ObjectRef> = {
-            let index = self.shell.index();
-            let referred = index.references(self.object).into_iter().flat_map(|references| &references.objects);
-            let is_absent = |object: &&ObjectRef| {
-                index.knowledge(object.resource) == Knowledge::Synced && index.entry_of(object).is_none()
-            };
-            referred.filter(is_absent).cloned().collect()
-        };
-        for object in absent {
-            if let Err(error) = self.reread(&object).await {
-                debug!(object = %self.object, absent = %object, %error, "cannot confirm that it is not there");
-            }
-        }
     }
 
     /// Adds the pods to a World whose decision needs them. Without them it does what needs none.
@@ -185,10 +184,10 @@ impl<'a> Pass<'a> {
     }
 
     /// Reads an object past the watch.
-    async fn reread(&self, object: &ObjectRef) -> Result<(), CallError> {
+    pub async fn reread(&self, object: &ObjectRef, api: &Api) -> Result<(), CallError> {
         let shell = self.shell;
         shell.telemetry.live_reads.inc();
-        let read = shell.api.read::<Envelope>(object).await;
+        let read = api.read::<Envelope>(object).await;
         let known = shell.index().knowledge(object.resource) == Knowledge::Synced;
         let mut effects = match read {
             Ok(envelope) if known => shell.index().apply(object.resource, envelope, shell.clock.now()),
@@ -224,8 +223,10 @@ impl<'a> Pass<'a> {
         // The status of a plan that did not go as it was decided would say what is not so.
         let written = if outcome.outdated || !known {
             Ok(false)
+        } else if self.yields(old, &plan.status) {
+            Ok(true)
         } else {
-            execute::status(shell, &mut subject, old, &plan.status).await.map(|_| true)
+            self.write(&mut subject, old, &plan.status).await.map(|()| true)
         };
         if !matches!(written, Ok(true)) {
             // What was done has happened nevertheless.
@@ -260,6 +261,39 @@ impl<'a> Pass<'a> {
             Some(at) => Next::At(shell.instant(at)),
             None => shell.resync(self.object),
         })
+    }
+
+    async fn write<S>(&mut self, subject: &mut Subject, old: &S, new: &S) -> Result<(), CallError>
+    where
+        S: Serialize + PartialEq,
+    {
+        match execute::status(self.shell, subject, old, new).await {
+            Ok(false) => {}
+            Ok(true) => self.memory.said = Some(execute::value(new)["message"].take()),
+            Err(error) => {
+                self.memory.said = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but the message would change, and somebody else has replaced ours a short while ago. What we wait
+    /// for, and until when, may be different for another controller that leads at the same time (since when it has seen
+    /// a Service as it is, say): two that answer each other would write all the time.
+    fn yields<S: Serialize + PartialEq>(&mut self, old: &S, new: &S) -> bool {
+        if old == new {
+            return false;
+        }
+        let (old, new) = (execute::value(old), execute::value(new));
+        if self.memory.said.as_ref().is_some_and(|said| *said != old["message"]) {
+            self.memory.said = None;
+            self.memory.yields = Some(Instant::now() + RIVALRY);
+        }
+        let rival = self.memory.yields.is_some_and(|until| Instant::now() < until);
+        let changes = execute::difference(&old, new);
+        let is_message = |changes: &Value| changes.as_object().is_some_and(|it| it.keys().all(|key| key == "message"));
+        rival && changes.is_some_and(|changes| is_message(&changes))
     }
 
     /// Tells what the API server has left open, now that the object has been read again.

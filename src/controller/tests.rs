@@ -2,6 +2,7 @@
 
 mod events;
 mod istio;
+mod lost_events;
 mod metrics;
 mod subresource;
 

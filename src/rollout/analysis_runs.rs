@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::analysis::{machine, spec};
+use crate::analysis::machine::{self, Silence};
+use crate::analysis::spec;
 use crate::api::analysis::{AnalysisPhase, AnalysisRun, AnalysisRunSpec};
 use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::names::{self, INSTANCE_ID, POD_TEMPLATE_HASH, REVISION, ROLLOUT_TYPE, STEP_INDEX};
@@ -170,6 +171,9 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>) -> bool {
             successful = run.is_some_and(|run| phase(run) == AnalysisPhase::Successful);
         }
         expect_a_sign(draft, role, run);
+        if let (Role::Background, Some(run)) = (role, run) {
+            hear(draft, run);
+        }
     }
     end_others(scene, draft, &kept);
     kept.extend(ROLES.into_iter().filter_map(|role| Some(role.reference(&draft.status)?.name.clone())));
@@ -201,6 +205,31 @@ fn expect_a_sign(draft: &mut Draft<'_>, role: Role, run: Option<&AnalysisRun>) {
              does its provider answer, and may the controller write it?"
         ),
     });
+}
+
+/// Takes note of how much a run in the background can have seen of the update.
+fn hear(draft: &mut Draft<'_>, run: &AnalysisRun) {
+    draft.analysed_since = run.status.as_ref().and_then(|status| status.started_at.as_ref()).map(|started| started.0);
+    draft.unheard = machine::silence(draft.world.now, run).map(|silence| {
+        let Silence { metric, until, errors, in_flight } = silence;
+        let (run, so_far) = (name(run), if errors { " but errors" } else { "" });
+        let what = format!("AnalysisRun {run} has found nothing{so_far} of metric \"{metric}\" yet");
+        let end = match in_flight {
+            true => format!("which is being measured: waiting for it until {until}"),
+            false if until > draft.world.now => format!("which is measured at {until}"),
+            // What is measured for too long already is told anyway.
+            false => "which is being measured".to_owned(),
+        };
+        (format!("{what}, {end}"), until)
+    });
+}
+
+/// Whether an update with all its pods is at its end, and the run in the background has found nothing yet.
+pub(super) fn is_awaited(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
+    let last = replicas::current_step(scene.canary, status).is_none_or(|index| index + 1 == scene.canary.steps.len());
+    let complete = || scene.revisions.new.is_some_and(|new| new.status.available >= new.replicas);
+    let run = || current(scene, status, Role::Background);
+    last && complete() && run().is_some_and(|run| machine::silence(scene.world.now, run).is_some())
 }
 
 /// Ends every run: nothing is being judged any more. `aborting` tells that this decision is the one that aborts.
@@ -264,7 +293,11 @@ fn start(scene: &Scene<'_>, draft: &mut Draft<'_>, role: Role, analysis: &Rollou
             Some(failure) => {
                 let message = format!("{object} cannot be created: {}", failure.error);
                 draft.event(events::reconcile_failed(&message));
-                draft.wait(message);
+                match role {
+                    // No pause ends before it, so it is told also while the Rollout pauses.
+                    Role::Background => draft.doubt = Some(message),
+                    _ => draft.wait(message),
+                }
             }
             None => {
                 let reference = RunStatusRef { name: name.clone(), ..RunStatusRef::default() };

@@ -82,7 +82,10 @@ pub(super) fn pass(
         judged: !draft.unjudged,
     };
     if let Some(reason) = promotion(scene, &draft.status, ready) {
-        promote(scene, draft, reason);
+        // A version that nobody has looked at is not everybody's.
+        if !draft.awaits_analysis() {
+            promote(scene, draft, reason);
+        }
     } else if !halted && !draft.status.promote_full {
         steps::advance(scene, draft, ready);
     }
@@ -227,9 +230,11 @@ fn promotion(scene: &Scene<'_>, status: &RolloutStatus, ready: Ready) -> Option<
     }
     let new = scene.revisions.new?;
     let threshold = scene.canary.replica_progress_threshold.as_ref();
-    let enough = new.status.available >= scene.replicas
-        || replicas::enough_available(scene.replicas, Counts::from(new), threshold);
-    if !enough {
+    let counts = Counts::from(new);
+    let enough = counts.kept() >= scene.replicas || replicas::enough_available(scene.replicas, counts, threshold);
+    // Pods that are reported of an earlier size may have gone with it.
+    let reported = new.status.observed_generation >= new.generation;
+    if !enough || !reported {
         return None;
     }
     if status.promote_full {

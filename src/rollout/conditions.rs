@@ -9,7 +9,7 @@ use crate::api::steps::CanaryStep;
 
 use super::draft::{Draft, after};
 use super::scene::Scene;
-use super::{blue_green, events, restart};
+use super::{analysis_runs, blue_green, events, restart};
 
 const AVAILABLE: &str = "Available";
 const COMPLETED: &str = "Completed";
@@ -253,6 +253,7 @@ fn deadline_applies(scene: &Scene<'_>, status: &RolloutStatus) -> bool {
     let analysing = blue_green::is_analysing(status);
     !paused
         && !analysing
+        && !analysis_runs::is_awaited(scene, status)
         && !status.abort
         && !delayed
         && !scene.step(status).is_some_and(waits)

@@ -28,6 +28,10 @@ pub(super) struct Draft<'a> {
     pub unjudged: bool,
     /// What to tell of it, once it has lasted too long to be usual.
     pub doubt: Option<String>,
+    /// Since when the update has been analysed in the background.
+    pub analysed_since: Option<Timestamp>,
+    /// What that analysis has had no chance to say yet, and until when the end of the update waits for it.
+    pub unheard: Option<(String, Timestamp)>,
 }
 
 impl<'a> Draft<'a> {
@@ -42,6 +46,8 @@ impl<'a> Draft<'a> {
             waits: Vec::new(),
             unjudged: false,
             doubt: None,
+            analysed_since: None,
+            unheard: None,
         }
     }
 
@@ -81,6 +87,17 @@ impl<'a> Draft<'a> {
     pub fn act(&mut self, action: Action, event: Option<Event>) {
         self.events.extend(event.map(|event| event.of(&action)));
         self.actions.push(action);
+    }
+
+    /// Whether nobody has had a chance to judge the update yet. Says what is waited for then, and until when.
+    pub fn awaits_analysis(&mut self) -> bool {
+        let Some((unheard, until)) = self.unheard.take() else { return false };
+        self.unjudged = true;
+        self.doubt.get_or_insert(unheard);
+        if until > self.world.now {
+            self.wake_at(until);
+        }
+        true
     }
 
     /// The failure of such a write in the previous plan.

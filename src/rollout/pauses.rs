@@ -1,5 +1,7 @@
 //! Pauses: who asked for one, since when, and when it is over.
 
+use jiff::Timestamp;
+
 use crate::api::common::time;
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::PauseCondition;
@@ -54,13 +56,29 @@ pub(super) fn step_is_over(draft: &mut Draft<'_>, pause: &Pause) -> bool {
         begin_step(draft, pause);
         return false;
     };
+    let started = condition.start_time.0;
     // A duration that cannot be read has been refused by validation: it never ends by itself.
     let Some(Ok(seconds)) = pause.duration.as_ref().map(|duration| duration.seconds()) else { return false };
-    if draft.world.now >= after(condition.start_time.0, seconds.into()) {
+    let counts = counts_from(draft, started);
+    let end = after(counts, seconds.into());
+    if draft.world.now >= end {
         return true;
+    }
+    if draft.world.now >= after(started, seconds.into()) && draft.doubt.is_none() {
+        draft.doubt = Some(format!("its analysis began at {counts} only, so it lasts until {end}"));
     }
     wake_at_end(draft, pause);
     false
+}
+
+/// Seconds by which an analysis may begin after a pause without being late: each is noted in whole seconds.
+const TOGETHER_SECONDS: i64 = 2;
+
+/// When a pause begins to count that was entered at this time. Who asks for a pause beside an analysis wants the update
+/// to be judged for so long: where nobody took the analysis up at first, that time does not count.
+fn counts_from(draft: &Draft<'_>, started: Timestamp) -> Timestamp {
+    let late = draft.analysed_since.filter(|since| *since > after(started, TOGETHER_SECONDS));
+    late.unwrap_or(started)
 }
 
 /// Begins the pause of a step.
@@ -72,7 +90,7 @@ pub(super) fn begin_step(draft: &mut Draft<'_>, pause: &Pause) {
 fn wake_at_end(draft: &mut Draft<'_>, pause: &Pause) {
     let start = find(&draft.status, STEP).map(|condition| condition.start_time.0);
     if let (Some(start), Some(Ok(seconds))) = (start, pause.duration.as_ref().map(|duration| duration.seconds())) {
-        draft.wake_after(start, seconds.into());
+        draft.wake_after(counts_from(draft, start), seconds.into());
     }
 }
 

@@ -323,7 +323,7 @@ pub fn at_desired_counts(
 pub fn enough_available(desired: i32, counts: Counts, threshold: Option<&ReplicaProgressThreshold>) -> bool {
     match threshold {
         None => counts.spec == desired && counts.available == desired,
-        Some(threshold) => counts.available >= required_pods(desired, Some(threshold)),
+        Some(threshold) => counts.kept() >= required_pods(desired, Some(threshold)),
     }
 }
 

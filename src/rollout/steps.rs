@@ -51,6 +51,10 @@ pub(super) fn advance(scene: &Scene<'_>, draft: &mut Draft<'_>, ready: Ready) {
         return;
     }
     let next = index + 1;
+    // All of the traffic comes after the last step.
+    if next == steps.len() && draft.awaits_analysis() {
+        return;
+    }
     draft.event(events::step_completed(next, steps.len(), &describe(step)));
     draft.because(format!("step {next}/{} is done ({})", steps.len(), describe(step)));
     draft.status.current_step_index = i32::try_from(next).ok();

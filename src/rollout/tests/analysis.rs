@@ -1,5 +1,7 @@
 //! Updates that are judged.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::sim::Sim;
@@ -96,5 +98,52 @@ fn an_update_without_steps_waits_for_its_analysis_too() {
         sim.patch("a user promotes fully: judged by them", |status| status.promote_full = true);
         sim.run(60);
         assert_eq!(sim.status().stable_rs, sim.set("web:v2").hash());
+    }
+}
+
+/// Every metric of it is to have said something first, however short the steps are.
+#[test]
+fn a_background_analysis_that_has_found_nothing_yet_is_waited_for() {
+    let strategy = json!({"steps": [{"setWeight": 20}], "analysis": {"templates": [{"templateName": "errors"}]}});
+    for (delay, waits) in [("0s", false), ("40s", true)] {
+        let mut sim = analysed(strategy.clone());
+        let template = Arc::make_mut(sim.world.templates.namespaced.get_mut("errors").unwrap());
+        template.metrics[0].initial_delay = Some(delay.to_owned());
+        sim.measures = true;
+        sim.image("web:v2");
+        sim.run(39);
+        let (released, message) = (sim.status().phase == "Healthy", &sim.status().message);
+        assert_eq!(released, !waits, "{message}");
+        let told =
+            message.contains("has found nothing of metric \"errors\" yet, which is measured at 2026-01-01T00:01:");
+        assert_eq!(told, waits, "{message}");
+        sim.run(30);
+        assert_eq!(sim.status().phase, "Healthy", "{}", sim.status().message);
+    }
+}
+
+/// A pause beside an analysis is there to be analysed in.
+#[test]
+fn a_pause_counts_from_the_beginning_of_its_analysis_if_that_is_late() {
+    for (late, promoted) in [(0, true), (15, false)] {
+        let mut sim = analysed(json!({
+            "steps": [{"setWeight": 20}, {"pause": {"duration": "30s"}}],
+            "analysis": {"startingStep": 1, "templates": [{"templateName": "errors"}]},
+        }));
+        sim.measures = true;
+        sim.unwritable = late > 0;
+        sim.image("web:v2");
+        while sim.status().current_step_index != Some(1) {
+            sim.run(1);
+        }
+        sim.run(late);
+        sim.unwritable = false;
+        sim.run(32 - late);
+        let status = sim.status();
+        assert_eq!(status.current_step_index, Some(if promoted { 2 } else { 1 }), "{}", status.message);
+        let told = status.message.contains("its analysis began at ");
+        assert_eq!(told, !promoted, "{}", status.message);
+        sim.run(late + 20);
+        assert_eq!(sim.status().phase, "Healthy", "{}", sim.status().message);
     }
 }
