@@ -67,15 +67,28 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
     outcome
 }
 
-/// Writes what differs between two statuses, under the version that the decision saw. Whether anything did.
-pub async fn status<S>(shell: &Shell, subject: &mut Subject, old: &S, new: &S) -> Result<bool, CallError>
-where
-    S: Serialize + PartialEq,
-{
-    if old == new {
-        return Ok(false);
+/// What a decision changes in a status.
+pub struct Change {
+    /// The status that the decision saw.
+    pub old: Value,
+    /// The merge patch from there.
+    pub patch: Value,
+}
+
+impl Change {
+    /// None when the statuses are equal.
+    pub fn between<S: Serialize + PartialEq>(old: &S, new: &S) -> Option<Self> {
+        if old == new {
+            return None;
+        }
+        let old = value(old);
+        let patch = difference(&old, value(new))?;
+        Some(Self { old, patch })
     }
-    let Some(changes) = difference(&value(old), value(new)) else { return Ok(false) };
+}
+
+/// Changes the status by a merge patch, under the version that the decision saw.
+pub async fn status(shell: &Shell, subject: &mut Subject, changes: &Value) -> Result<(), CallError> {
     let patch = json!({
         "metadata": {"uid": subject.uid, "resourceVersion": subject.resource_version},
         "status": changes,
@@ -85,7 +98,7 @@ where
         Ok(written) => {
             let reference = reference.clone();
             wrote(shell, subject, &reference, &written);
-            Ok(true)
+            Ok(())
         }
         Err(error) => {
             match &error {

@@ -19,7 +19,7 @@ use super::analysis;
 use super::api::{Api, CallError};
 use super::confirm::{self, Quiet};
 use super::envelope::{Envelope, Unreadable};
-use super::execute::{self, Subject};
+use super::execute::{self, Change, Subject};
 use super::expectations::{Expected, What};
 use super::experiment;
 use super::index::Knowledge;
@@ -221,12 +221,9 @@ impl<'a> Pass<'a> {
         events.retain(|event| event.of.is_none() || is_in(&outcome.done, event));
 
         // The status of a plan that did not go as it was decided would say what is not so.
-        let written = if outcome.outdated || !known {
-            Ok(false)
-        } else if self.yields(old, &plan.status) {
-            Ok(true)
-        } else {
-            self.write(&mut subject, old, &plan.status).await.map(|()| true)
+        let written = match outcome.outdated || !known {
+            true => Ok(false),
+            false => self.write(&mut subject, Change::between(old, &plan.status)).await.map(|()| true),
         };
         if !matches!(written, Ok(true)) {
             // What was done has happened nevertheless.
@@ -263,37 +260,25 @@ impl<'a> Pass<'a> {
         })
     }
 
-    async fn write<S>(&mut self, subject: &mut Subject, old: &S, new: &S) -> Result<(), CallError>
-    where
-        S: Serialize + PartialEq,
-    {
-        match execute::status(self.shell, subject, old, new).await {
-            Ok(false) => {}
-            Ok(true) => self.memory.said = Some(execute::value(new)["message"].take()),
-            Err(error) => {
-                self.memory.said = None;
-                return Err(error);
-            }
-        }
+    async fn write(&mut self, subject: &mut Subject, change: Option<Change>) -> Result<(), CallError> {
+        let Some(mut change) = change.filter(|change| !self.yields(change)) else { return Ok(()) };
+        self.memory.said = None;
+        execute::status(self.shell, subject, &change.patch).await?;
+        let message = change.patch.get_mut("message").unwrap_or(&mut change.old["message"]);
+        self.memory.said = Some(message.take());
         Ok(())
     }
 
     /// Whether nothing but the message would change, and somebody else has replaced ours a short while ago. What we wait
     /// for, and until when, may be different for another controller that leads at the same time (since when it has seen
     /// a Service as it is, say): two that answer each other would write all the time.
-    fn yields<S: Serialize + PartialEq>(&mut self, old: &S, new: &S) -> bool {
-        if old == new {
-            return false;
-        }
-        let (old, new) = (execute::value(old), execute::value(new));
-        if self.memory.said.as_ref().is_some_and(|said| *said != old["message"]) {
+    fn yields(&mut self, change: &Change) -> bool {
+        if self.memory.said.as_ref().is_some_and(|said| *said != change.old["message"]) {
             self.memory.said = None;
             self.memory.yields = Some(Instant::now() + RIVALRY);
         }
         let rival = self.memory.yields.is_some_and(|until| Instant::now() < until);
-        let changes = execute::difference(&old, new);
-        let is_message = |changes: &Value| changes.as_object().is_some_and(|it| it.keys().all(|key| key == "message"));
-        rival && changes.is_some_and(|changes| is_message(&changes))
+        rival && change.patch.as_object().is_some_and(|changes| changes.keys().all(|key| key == "message"))
     }
 
     /// Tells what the API server has left open, now that the object has been read again.
@@ -326,8 +311,8 @@ impl<'a> Pass<'a> {
 
     /// Writes a status over whatever is there, of an object that cannot be decided about.
     pub async fn overwrite_status<S: Serialize>(&self, mut subject: Subject, status: &S) -> Next {
-        match execute::status(self.shell, &mut subject, &json!({}), &json!(status)).await {
-            Ok(_) => Next::Idle,
+        match execute::status(self.shell, &mut subject, &execute::value(status)).await {
+            Ok(()) => Next::Idle,
             Err(CallError::Conflict(_) | CallError::NotFound(_)) => {
                 Next::Wait(Instant::now() + Duration::from_millis(100))
             }
