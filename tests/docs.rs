@@ -60,8 +60,11 @@ async fn manifests_run() {
             for object in objects.iter().filter(|object| object.kind() == "Rollout") {
                 healthy(&cluster, &page, object.name()).await;
                 let strategy = &object.value["spec"]["strategy"];
-                let analysed = !strategy["blueGreen"]["prePromotionAnalysis"].is_null();
-                if !strategy["canary"]["trafficRouting"].is_null() || strategy["blueGreen"].is_object() && !analysed {
+                // There is no Prometheus here, and without an answer nothing is promoted.
+                let analyses = [&strategy["blueGreen"]["prePromotionAnalysis"], &strategy["canary"]["analysis"]];
+                let judged = analyses.into_iter().any(|analysis| !analysis.is_null());
+                let routed = !strategy["canary"]["trafficRouting"].is_null() || strategy["blueGreen"].is_object();
+                if routed && !judged {
                     released(&cluster, &page, object).await;
                 }
             }

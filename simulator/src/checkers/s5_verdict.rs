@@ -5,7 +5,8 @@
 //! - No version whose background analysis has failed becomes stable.
 //!
 //! Excused: a user who promotes past a step (the change is the user's, or `promoteFull` is set), and a version that a
-//! `rollbackWindow` lets skip its steps; 45 s after a user has changed the steps.
+//! `rollbackWindow` lets skip its steps; 45 s after a user has changed the steps; and a version that is released again by a
+//! strategy that has no background analysis any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +95,8 @@ impl Verdict {
         if old["promoteFull"] == true || new["promoteFull"] == true || window {
             return;
         }
-        if old["stableRS"] != new["stableRS"] && self.condemned.contains(&text(&new["stableRS"])) {
+        let analyses = !after["spec"]["strategy"]["canary"]["analysis"].is_null();
+        if analyses && old["stableRS"] != new["stableRS"] && self.condemned.contains(&text(&new["stableRS"])) {
             found.push(violated("S5", view, format!("{} becomes stable and its analysis has failed", new["stableRS"])));
         }
         let index = |status: &Value| status["currentStepIndex"].as_u64().unwrap_or(0);
@@ -156,6 +158,7 @@ mod tests {
     #[test]
     fn it_fires_when_a_condemned_version_becomes_stable() {
         let mut history = History::<Verdict>::released();
+        history.rollout(json!({"spec": {"strategy": {"canary": {"analysis": {}}}}}));
         history.change(ANALYSIS_RUNS, "web-b-0", run("Failed", 0), false);
         history.rollout(json!({"status": {"stableRS": "b"}}));
         assert_eq!(history.promises(), ["S5"]);
