@@ -91,7 +91,7 @@ pub struct View {
     pub router: u64,
     /// Every size that was wanted, and since when.
     sizes: Vec<(u64, i64)>,
-    /// Whether the Rollout was healthy at some time.
+    /// Whether the Rollout was healthy at some time. One that is deleted takes its pods with it.
     was_healthy: bool,
 }
 
@@ -125,6 +125,7 @@ impl View {
                 }
                 if &*change.resource == ROLLOUTS {
                     self.was_healthy |= change.object["status"]["phase"] == "Healthy";
+                    self.was_healthy &= change.op != Op::Deleted;
                     let size = self.size();
                     if self.sizes.last().is_none_or(|(_, last)| *last != size) {
                         self.sizes.push((self.now, size));

@@ -39,11 +39,6 @@ pub struct Fidelity {
 }
 
 impl Fidelity {
-    /// What is part of `test`: all scripts, and beside them random ones for 25 seconds.
-    pub fn bounded() -> Self {
-        Self { words: Vec::new(), record: false, seed: 1, count: 200, at_once: 32, seconds: 25 }
-    }
-
     /// Runs everything and prints what differs.
     pub async fn run(self, folder: &Path) -> Result<()> {
         let tools = Tools::find(&[Part::Controlplane])?;

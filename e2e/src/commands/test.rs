@@ -16,7 +16,6 @@ use tidegate::clock::Clock;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use super::fidelity::Fidelity;
 use super::scenarios::{FLAGS, play};
 use super::suites;
 use crate::apply;
@@ -60,7 +59,6 @@ impl Test {
         let server_side = crds(&environment, &["apply", "--server-side", "--force-conflicts"]);
         tally.test("crds_are_taken_by_server_side_apply", server_side).await;
         tally.test("crds_are_explained", explained(&environment)).await;
-        tally.test("the_sandbox_answers_as_the_api_server", sandbox(folder)).await;
         chart::install(&environment.tools, &environment.client).await?;
         rights(&environment, folder, tally).await?;
         chart::install(&environment.tools, &environment.client).await?;
@@ -75,11 +73,6 @@ impl Test {
         tally.test("releases_end_well_in_a_storm", storm::run(&folder.join("storm"), STORM)).await;
         Ok(())
     }
-}
-
-/// On a control plane of its own: nothing but the requests may touch the objects.
-async fn sandbox(folder: &Path) -> Result<()> {
-    Fidelity::bounded().run(&folder.join("fidelity")).await
 }
 
 async fn crds(environment: &Environment, verb: &[&str]) -> Result<()> {

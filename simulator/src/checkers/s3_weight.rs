@@ -55,10 +55,13 @@ impl Checker for Weight {
             if *share <= before + 0.005 || excused {
                 continue;
             }
+            // An abort is of the version that the status tells of; another one comes after it.
+            let aborted_since =
+                self.aborted_since.filter(|_| status["currentPodHash"] == *hash || newest(view) != Some(hash));
             let grows = format!("{hash} grows from {:.0}% to {:.0}%", before * 100.0, share * 100.0);
-            if self.aborted_since.is_some_and(|since| view.now > since + ON_ITS_WAY) {
+            if aborted_since.is_some_and(|since| view.now > since + ON_ITS_WAY) {
                 found.push(violated("S3", view, format!("after an abort {grows}")));
-            } else if self.aborted_since.is_none() {
+            } else if aborted_since.is_none() {
                 let allowed = self.allowed(view, hash);
                 if *share > allowed + 0.005 {
                     let step = &status["currentStepIndex"];
