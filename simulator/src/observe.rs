@@ -29,6 +29,8 @@ pub const INGRESSES: &str = "ingresses.networking.k8s.io";
 pub const SLICES: &str = "endpointslices.discovery.k8s.io";
 pub const ANALYSIS_RUNS: &str = "analysisruns.argoproj.io";
 pub const HASH: &str = "rollouts-pod-template-hash";
+/// Milliseconds after which gateways have taken up the endpoints of a first release.
+const HEARD: u64 = 1_000;
 
 /// Something that was seen.
 #[derive(Clone, Debug)]
@@ -91,8 +93,8 @@ pub struct View {
     pub router: u64,
     /// Every size that was wanted, and since when.
     sizes: Vec<(u64, i64)>,
-    /// Whether the Rollout was healthy at some time. One that is deleted takes its pods with it.
-    was_healthy: bool,
+    /// Since when the Rollout has been healthy at some time. One that is deleted takes its pods with it.
+    healthy_since: Option<u64>,
 }
 
 /// A ReplicaSet as a user sees it.
@@ -124,8 +126,11 @@ impl View {
                     Op::Added | Op::Modified => drop(self.objects.insert(key, change.object.clone())),
                 }
                 if &*change.resource == ROLLOUTS {
-                    self.was_healthy |= change.object["status"]["phase"] == "Healthy";
-                    self.was_healthy &= change.op != Op::Deleted;
+                    if change.op == Op::Deleted {
+                        self.healthy_since = None;
+                    } else if change.object["status"]["phase"] == "Healthy" {
+                        self.healthy_since.get_or_insert(self.now);
+                    }
                     let size = self.size();
                     if self.sizes.last().is_none_or(|(_, last)| *last != size) {
                         self.sizes.push((self.now, size));
@@ -284,9 +289,9 @@ impl View {
         self.all(HTTP_ROUTES).next().is_some() || self.all(INGRESSES).next().is_some()
     }
 
-    /// Whether the first release still goes on: there is nothing to keep yet.
+    /// Whether the first release still goes on, or gateways have not heard of its pods yet: there is nothing to keep.
     pub fn is_first(&self) -> bool {
-        !self.was_healthy
+        self.healthy_since.is_none_or(|since| self.now < since + HEARD)
     }
 
     /// The share that a ReplicaSet gets when Services get these: of a Service with several, by their pods.

@@ -27,6 +27,8 @@ impl<C: Checker + Default> History<C> {
         }));
         history.rollout(json!({"status": {"phase": "Progressing"}}));
         history.service("web-stable", "a").service("web-canary", "b").set("a", 4, 4).set("b", 0, 0).route(100, 0);
+        // Gateways have taken it up long ago.
+        history.after(60_000);
         history
     }
 
