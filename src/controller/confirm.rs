@@ -2,8 +2,9 @@
 //!
 //! A watch may lose an event: a bug of ours, of a proxy, of a server that was restored from a backup. Nobody would ever
 //! look again, and a release would wait for what has long happened. So whoever waits reads what it waits for, the less
-//! often the longer it has waited: after 20 s, 40 s, 80 s and so on. What was lost is then made up for within 20 s, or
-//! within as long as nothing had happened before, whichever is longer.
+//! often the longer it has waited: after 20 s, 40 s, 80 s and so on; at rest, where it waits for its user, the first time
+//! after 45 s. What was lost is then made up for within that time, or within as long as nothing had happened before,
+//! whichever is longer.
 //!
 //! Two things are looked for in every pass: what the object refers to and no watch has shown, since that makes a Rollout
 //! invalid; and, by [`super::expectations`], what we have written ourselves. The AnalysisRuns of a Rollout change by our
@@ -28,7 +29,9 @@ const FIRST: Duration = Duration::from_secs(20);
 /// The longest time between two looks while anything is under way: then a release that waits for days costs a hundred
 /// reads of each object a day.
 const LONGEST: Duration = Duration::from_secs(900);
-/// The same at rest, when only the object itself is read: 2,000 Rollouts then make about one request in two seconds.
+/// The same at rest: whatever makes many Rollouts at once is not to be followed by as many reads right away.
+const FIRST_AT_REST: Duration = Duration::from_secs(45);
+/// And the longest, when only the object itself is read: 2,000 Rollouts then make about one request in two seconds.
 const LONGEST_AT_REST: Duration = Duration::from_secs(3600);
 /// Nobody comes back sooner for this alone: whatever keeps a look from being taken makes no hot loop.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -43,19 +46,20 @@ pub struct Quiet {
     since: Instant,
     /// When it was last looked whether that is all.
     looked: Instant,
+    first: Duration,
     longest: Duration,
 }
 
 impl Quiet {
     fn begins(basis: &Basis) -> Self {
         let now = Instant::now();
-        let longest = if basis.rests { LONGEST_AT_REST } else { LONGEST };
-        Self { seen: basis.seen, since: now, looked: now, longest }
+        let (first, longest) = if basis.rests { (FIRST_AT_REST, LONGEST_AT_REST) } else { (FIRST, LONGEST) };
+        Self { seen: basis.seen, since: now, looked: now, first, longest }
     }
 
     /// When to look the next time; at different times for different objects.
     pub fn ends(&self, object: &ObjectRef) -> Instant {
-        self.looked + (self.looked - self.since).clamp(FIRST, self.longest).mul_f64(spread(object))
+        self.looked + (self.looked - self.since).clamp(self.first, self.longest).mul_f64(spread(object))
     }
 }
 
