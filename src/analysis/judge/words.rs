@@ -177,7 +177,7 @@ fn trimmed(number: String) -> String {
 }
 
 /// `22,871`
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

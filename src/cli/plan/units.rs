@@ -1,5 +1,7 @@
 //! Shares and durations as people write and read them.
 
+pub use crate::analysis::judge::words::grouped as count;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -52,19 +54,6 @@ pub fn percent(share: f64) -> String {
     };
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}%")
-}
-
-/// `12,345`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `1 step`, `2 steps`.
