@@ -1,5 +1,6 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
+mod backtest;
 mod change;
 mod completion;
 pub mod connect;
@@ -9,6 +10,7 @@ mod create;
 mod demo;
 mod get;
 pub mod in_process;
+mod incident;
 mod kind;
 pub mod lint;
 mod list;
@@ -60,6 +62,7 @@ macro_rules! commands {
 
 commands! {
     Abort(change::Abort),
+    Backtest(backtest::Backtest),
     #[command(name = "__complete", hide = true)]
     Complete(completion::Complete),
     Completion(completion::Completion),
@@ -68,6 +71,7 @@ commands! {
     Create(create::Create),
     Demo(demo::Demo),
     Get(get::Get),
+    Incident(incident::Incident),
     Lint(lint::Lint),
     List(list::List),
     Pause(change::Pause),
