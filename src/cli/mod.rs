@@ -16,6 +16,7 @@ pub mod manifest;
 mod phase;
 pub mod plan;
 mod promote;
+mod report;
 mod sandbox;
 mod screen;
 mod set;
@@ -73,6 +74,7 @@ commands! {
     Pause(change::Pause),
     Plan(plan::Plan),
     Promote(promote::Promote),
+    Report(report::Report),
     Restart(change::Restart),
     Retry(change::Retry),
     Sandbox(sandbox::Sandbox),
