@@ -1,5 +1,6 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
+mod calibrate;
 mod change;
 mod completion;
 pub mod connect;
@@ -61,6 +62,7 @@ macro_rules! commands {
 
 commands! {
     Abort(change::Abort),
+    Calibrate(calibrate::Calibrate),
     #[command(name = "__complete", hide = true)]
     Complete(completion::Complete),
     Completion(completion::Completion),
