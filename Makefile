@@ -38,6 +38,7 @@ simulate: ## Random lives in which everything goes wrong: N=10000 of them, from 
 
 bench-judge: ## The judge against simulated releases: false alarms, and how soon bad ones are found
 	@$(CARGO) run --quiet --release --example judge_table -- --plots docs/judging
+	@$(CARGO) run --quiet --release --example judge_corpus
 
 lint: ## Formatting, clippy with warnings denied, licences and sources
 	$(CARGO) fmt --all --check
