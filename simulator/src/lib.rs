@@ -21,6 +21,7 @@
 //! | [`life`] | one script, from its beginning to its verdict |
 //! | [`exhaustive`], [`random`], [`minimise`] | which scripts to run |
 //! | [`coverage`] | which faults met which states |
+//! | [`mutants`] | whether all this finds a bug |
 //! | [`parallel`] | many lives on all cores |
 
 pub mod base;
@@ -31,6 +32,7 @@ pub mod faults;
 pub mod life;
 pub mod metrics;
 pub mod minimise;
+pub mod mutants;
 pub mod observe;
 pub mod parallel;
 pub mod purity;

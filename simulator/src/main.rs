@@ -9,6 +9,7 @@ use tidegate_simulator::base::Base;
 use tidegate_simulator::exhaustive::{self, Tier};
 use tidegate_simulator::life::live;
 use tidegate_simulator::minimise::minimise;
+use tidegate_simulator::mutants;
 use tidegate_simulator::parallel::{self, Settings, Summary};
 use tidegate_simulator::random;
 use tidegate_simulator::script::Script;
@@ -71,6 +72,14 @@ enum Command {
         lives: u64,
         #[command(flatten)]
         how: How,
+    },
+    /// Break the controller in many ways, one after the other: whether the simulator sees each
+    Mutants {
+        /// Only those whose name has one of these in it
+        words: Vec<String>,
+        /// Lives at a time
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
     },
     /// The smallest script that breaks the same promise
     Minimise {
@@ -143,6 +152,9 @@ fn main() -> Result<ExitCode> {
             }
             let code = report(&summary);
             Ok(if missing.is_empty() { code } else { ExitCode::FAILURE })
+        }
+        Command::Mutants { words, threads } => {
+            Ok(if mutants::check(&words, threads)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Minimise { script } => {
             let outcome = live(&script, false)?;
