@@ -125,7 +125,8 @@ fn faults(base: &Base, counts: &Counts, tier: Tier) -> Vec<Fault> {
             let whats = whats(base);
             for write in 1..=counts.writes {
                 // Not all at each, or it would take days; but all of them, and at each of them some.
-                let now = whats.iter().enumerate().filter(|(number, _)| (*number as u32 + write) % SPREAD == 0);
+                let now =
+                    whats.iter().enumerate().filter(|(number, _)| (*number as u32 + write).is_multiple_of(SPREAD));
                 faults.extend(now.map(|(_, what)| Fault::new(When::Write(write), what.clone())));
             }
         }

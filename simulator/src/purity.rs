@@ -22,7 +22,7 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
     let plan = rollout::decide(world);
     let count = DECIDED.get().wrapping_add(1);
     DECIDED.set(count);
-    if count % EVERY == 0 {
+    if count.is_multiple_of(EVERY) {
         compare(&plan, &rollout::decide(&world.clone()));
     }
     plan
