@@ -3,7 +3,8 @@
 //!
 //! Each is noted in whole seconds, so one second less is none. Excused: pauses that an abort, a full promotion or another
 //! version ends; those of a strategy with a `rollbackWindow`, which skips them; 45 s after a user has changed steps or
-//! strategy; and those during which the controller's clock was set.
+//! strategy; those during which the controller's clock was set, or that were written while the API server answered badly: they
+//! count from the decision, which may have been long before.
 
 use serde_json::Value;
 use tidegate::sandbox::Op;
@@ -53,7 +54,8 @@ fn ended(before: &Value, after: &Value, since: u64, view: &View, found: &mut Vec
         || new["promoteFull"] == true
         || old["currentPodHash"] != new["currentPodHash"]
         || !after["spec"]["rollbackWindow"].is_null()
-        || view.now < view.foreign;
+        || view.now < view.foreign
+        || view.trouble >= since;
     let lasted = view.now - since;
     let due = duration(before);
     if !otherwise && due.is_none_or(|due| lasted + ROUNDING < due) {
