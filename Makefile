@@ -1,7 +1,7 @@
 # The few commands of the house. `make` alone lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test storm simulate bench bench-judge lint crds
+.PHONY: help demo demo-cluster test storm simulate mutants bench bench-judge lint crds
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -35,6 +35,9 @@ bench: ## Memory, CPU, API writes and latencies on the real control plane
 simulate: ## Random lives in which everything goes wrong: N=10000 of them, from SEED=1 on
 	@$(CARGO) build --quiet --profile simulate -p tidegate-simulator
 	@target/simulate/simulate random --lives $(or $(N),10000) --seed $(or $(SEED),1)
+
+mutants: ## Whether the simulator sees each of its seeded bugs: builds the controller some seventy times
+	@$(CARGO) run --quiet --package tidegate-simulator -- mutants
 
 bench-judge: ## The judge against simulated releases: false alarms, and how soon bad ones are found
 	@$(CARGO) run --quiet --release --example judge_table -- --plots docs/judging

@@ -135,9 +135,10 @@ pub async fn run(
 }
 
 /// How a Rollout is decided.
-type Decide = fn(&World) -> Plan<RolloutStatus>;
+pub type Decide = fn(&World) -> Plan<RolloutStatus>;
 
-async fn run_deciding(
+/// The same with another way to decide: one that looks at what is decided, say.
+pub async fn run_deciding(
     client: kube::Client,
     providers: Providers,
     clock: Clock,
