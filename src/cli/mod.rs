@@ -1,6 +1,7 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
 mod backtest;
+mod calibrate;
 mod change;
 mod completion;
 pub mod connect;
@@ -18,6 +19,7 @@ pub mod manifest;
 mod phase;
 pub mod plan;
 mod promote;
+mod report;
 mod sandbox;
 mod screen;
 mod set;
@@ -63,6 +65,7 @@ macro_rules! commands {
 commands! {
     Abort(change::Abort),
     Backtest(backtest::Backtest),
+    Calibrate(calibrate::Calibrate),
     #[command(name = "__complete", hide = true)]
     Complete(completion::Complete),
     Completion(completion::Completion),
@@ -77,6 +80,7 @@ commands! {
     Pause(change::Pause),
     Plan(plan::Plan),
     Promote(promote::Promote),
+    Report(report::Report),
     Restart(change::Restart),
     Retry(change::Retry),
     Sandbox(sandbox::Sandbox),

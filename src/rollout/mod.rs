@@ -8,6 +8,7 @@ pub mod decide;
 mod draft;
 mod duration;
 mod events;
+pub mod evidence;
 mod experiments;
 pub mod guard;
 mod managed_routes;

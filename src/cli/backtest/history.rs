@@ -42,6 +42,9 @@ pub struct Answers {
     pub series: Vec<RecordedSeries>,
 }
 
+/// The series of an answer at one instant.
+type Present<'a> = Vec<(&'a BTreeMap<String, String>, f64)>;
+
 /// Which series there are, and of what time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Coverage {
@@ -123,7 +126,7 @@ impl History {
 
 impl Answers {
     /// The values at the last even time.
-    fn at(&self, at: i64) -> Result<Vec<(&BTreeMap<String, String>, f64)>, QueryError> {
+    fn at(&self, at: i64) -> Result<Present<'_>, QueryError> {
         if at < self.start || at > self.end {
             return Err(bad(format!("the history goes from {} to {}: there is nothing at {at}", self.start, self.end)));
         }

@@ -133,6 +133,7 @@ impl Chosen {
             arguments: self.arguments.clone(),
             namespace: self.namespace.clone(),
             asks,
+            told_apart: false,
         }
     }
 }
@@ -167,7 +168,8 @@ impl Backtest {
     }
 
     fn choices(&self) -> Vec<Choice> {
-        let choice = self.templates.choice(self.incidents.is_none());
+        let told_apart = !self.against.is_empty();
+        let choice = Choice { told_apart, ..self.templates.choice(self.incidents.is_none()) };
         let other = Choice { files: self.against.clone(), templates: Vec::new(), ..choice.clone() };
         if self.against.is_empty() { vec![choice] } else { vec![choice, other] }
     }

@@ -42,6 +42,8 @@ pub struct Choice {
     pub namespace: Option<String>,
     /// Whether Prometheus is to be asked, for which secrets are needed.
     pub asks: bool,
+    /// Whether there are others, so that the name says the file.
+    pub told_apart: bool,
 }
 
 /// An analysis that can be run over the past.
@@ -85,7 +87,12 @@ impl Subject {
         if !checked.errors.is_empty() {
             bail!("{}", checked.errors.join("\n"));
         }
-        Self::of(&objects, choice)
+        let mut subject = Self::of(&objects, choice)?;
+        if choice.told_apart {
+            let files = choice.files.iter().map(|file| file.file_name().unwrap_or(file.as_os_str()).to_string_lossy());
+            subject.name = format!("{} ({})", subject.name, files.collect::<Vec<_>>().join(", "));
+        }
+        Ok(subject)
     }
 
     fn of(objects: &[Object], choice: &Choice) -> anyhow::Result<Self> {
@@ -387,6 +394,7 @@ spec:
             arguments: arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             namespace: None,
             asks: true,
+            told_apart: false,
         };
         Subject::of(&manifest::parse("x.yaml", text).unwrap(), &choice)
     }

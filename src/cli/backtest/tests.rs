@@ -36,8 +36,14 @@ fn subject(metric: serde_json::Value) -> Subject {
         std::thread::current().id()
     ));
     std::fs::write(&file, template.to_string()).unwrap();
-    let choice =
-        Choice { files: vec![file.clone()], templates: vec![], arguments: vec![], namespace: None, asks: true };
+    let choice = Choice {
+        files: vec![file.clone()],
+        templates: vec![],
+        arguments: vec![],
+        namespace: None,
+        asks: true,
+        told_apart: false,
+    };
     let subject = Subject::read(&choice);
     std::fs::remove_file(&file).unwrap();
     subject.unwrap()

@@ -17,7 +17,7 @@ mod rows;
 mod setting;
 mod svg;
 mod text;
-pub(super) mod units;
+pub mod units;
 
 #[cfg(test)]
 mod tests;
