@@ -228,7 +228,8 @@ impl Fault {
             What::Watch { how: WatchHow::Lag(_), .. } => Millis(60_000),
             // Nobody knows of it before somebody waits for it: then it is looked for after some 20 s.
             What::Watch { how: WatchHow::Drop, .. } => Millis(25_000),
-            What::Answer(Answer::Timeout | Answer::Lost) => Millis(15_000),
+            // A call is given up after 15 s; the first list of a new controller, without which it decides nothing, after 30 s.
+            What::Answer(Answer::Timeout | Answer::Lost) => Millis(30_000),
             _ => Millis(0),
         }
     }
