@@ -9,6 +9,7 @@ mod draft;
 mod duration;
 mod events;
 mod experiments;
+mod former_routes;
 pub mod guard;
 mod managed_routes;
 mod metadata;
