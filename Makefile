@@ -1,7 +1,7 @@
 # The few commands of the house. `make` alone lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test storm simulate bench bench-judge lint crds
+.PHONY: help demo demo-cluster test storm simulate mutants bench bench-judge lint crds
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -36,8 +36,12 @@ simulate: ## Random lives in which everything goes wrong: N=10000 of them, from 
 	@$(CARGO) build --quiet --profile simulate -p tidegate-simulator
 	@target/simulate/simulate random --lives $(or $(N),10000) --seed $(or $(SEED),1)
 
+mutants: ## Whether the simulator sees each of its seeded bugs: builds the controller some seventy times
+	@$(CARGO) run --quiet --package tidegate-simulator -- mutants
+
 bench-judge: ## The judge against simulated releases: false alarms, and how soon bad ones are found
 	@$(CARGO) run --quiet --release --example judge_table -- --plots docs/judging
+	@$(CARGO) run --quiet --release --example judge_corpus
 
 lint: ## Formatting, clippy with warnings denied, licences and sources
 	$(CARGO) fmt --all --check

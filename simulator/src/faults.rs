@@ -22,6 +22,8 @@ pub enum Command {
     Crashed { agent: String },
     /// It stands still until then, and another one starts at once.
     Paused { agent: String, until: u64 },
+    /// Something happens to the world just now.
+    Befalls(What),
 }
 
 /// What has happened so far.
@@ -53,14 +55,17 @@ struct State {
     paused: BTreeMap<String, u64>,
     /// What is to happen after the request that is being carried out.
     after: Option<Fault>,
+    /// How writes are answered, and until when.
+    outage: Option<(Answer, u64)>,
     /// Watches that lag: so many events to wait for, at most until then.
     lags: BTreeMap<(String, String), (u32, u64)>,
 }
 
 impl Injector {
-    /// Of the script's faults only those are made here that concern the API.
+    /// Of the script's faults only those are made here that concern the API, or that come with a request.
     pub fn new(log: Arc<Log>, faults: &[Fault], commands: mpsc::UnboundedSender<Command>) -> Arc<Self> {
-        let faults = faults.iter().filter(|fault| is_of_api(&fault.what)).cloned().collect();
+        let comes_with_a_request = |fault: &&Fault| is_of_api(&fault.what) || !matches!(fault.when, When::At(_));
+        let faults = faults.iter().filter(comes_with_a_request).cloned().collect();
         Arc::new(Self { log, state: Mutex::new(State { faults, ..State::default() }), commands })
     }
 
@@ -78,6 +83,7 @@ impl Injector {
         let mut state = self.state();
         state.faults.clear();
         state.lags.clear();
+        state.outage = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,7 +98,10 @@ impl Injector {
 
 /// Whether it concerns requests and watches rather than the world.
 pub fn is_of_api(what: &What) -> bool {
-    matches!(what, What::CrashBefore | What::CrashAfter | What::Answer(_) | What::Watch { .. } | What::Pause(_))
+    matches!(
+        what,
+        What::CrashBefore | What::CrashAfter | What::Answer(_) | What::Outage(..) | What::Watch { .. } | What::Pause(_)
+    )
 }
 
 fn is_write(call: &Call) -> bool {
@@ -146,11 +155,17 @@ impl Faults for Injector {
             return Sandbox::None;
         }
         let fault = state.strike(call, now);
+        let outage = state.outage.filter(|(_, until)| is_write(call) && now < *until);
         drop(state);
         if is_write(call) {
             self.log.asked(call, None);
         }
-        let Some(fault) = fault else { return Sandbox::None };
+        if let Some(fault) = fault.as_ref().filter(|fault| !is_of_api(&fault.what)) {
+            self.send(Command::Befalls(fault.what.clone()));
+        }
+        let Some(fault) = fault.filter(|fault| is_of_api(&fault.what)) else {
+            return outage.map_or(Sandbox::None, |(answer, _)| Sandbox::Refuse(refusal(answer, call)));
+        };
         self.log.note(Seen::Struck(fault.clone()));
         let mut state = self.state();
         let agent = call.user_agent.clone();
@@ -169,6 +184,10 @@ impl Faults for Injector {
             What::CrashAfter | What::Answer(Answer::Lost | Answer::Cut) => {
                 state.after = Some(fault);
                 Sandbox::None
+            }
+            What::Outage(answer, time) => {
+                state.outage = Some((answer, now + time.0));
+                Sandbox::Refuse(refusal(answer, call))
             }
             What::Answer(Answer::Timeout) => Sandbox::Hang,
             What::Answer(Answer::Reset) => Sandbox::Break,

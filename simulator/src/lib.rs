@@ -17,9 +17,11 @@
 //! | [`world`] | a cluster with its controllers, and what people and nature do to it |
 //! | [`observe`] | what can be seen from outside, in one order |
 //! | [`checkers`] | the promises, one file each |
+//! | [`purity`] | that the same is always decided alike |
 //! | [`life`] | one script, from its beginning to its verdict |
 //! | [`exhaustive`], [`random`], [`minimise`] | which scripts to run |
 //! | [`coverage`] | which faults met which states |
+//! | [`mutants`] | whether all this finds a bug |
 //! | [`parallel`] | many lives on all cores |
 
 pub mod base;
@@ -30,8 +32,10 @@ pub mod faults;
 pub mod life;
 pub mod metrics;
 pub mod minimise;
+pub mod mutants;
 pub mod observe;
 pub mod parallel;
+pub mod purity;
 pub mod random;
 pub mod script;
 pub mod world;

@@ -11,7 +11,8 @@ use crate::checkers::Violation;
 use crate::coverage::Coverage;
 use crate::faults::{Counts, is_of_api};
 use crate::observe::Seen;
-use crate::script::{Script, User, What};
+use crate::purity;
+use crate::script::{Script, User, When};
 use crate::world::World;
 
 /// Milliseconds in which a first release and each step of a base scenario come, beyond what goes wrong meanwhile.
@@ -55,6 +56,9 @@ pub fn live(script: &Script, with_trace: bool) -> Result<Outcome> {
         if !world.runs() {
             world.log.accuse("L1", "the controller has ended by itself".to_owned());
         }
+        if let Some(differs) = purity::differs() {
+            world.log.accuse("S8", differs);
+        }
         let lasted = world.log.now();
         world.stop();
         let (violations, coverage, trace) = world.log.end();
@@ -82,6 +86,8 @@ impl Life<'_> {
             match step {
                 Step::Do(user) => self.world.user(&user).await,
                 Step::Metrics(mood) => self.world.set_metrics(mood),
+                Step::Befall(what) => self.world.clone().befalls(what),
+                Step::Wait(time) => sleep(time).await,
                 Step::Until(goal) => {
                     let reached = self.reached(goal, if calm { STEP } else { STEP / 2 }).await;
                     if !reached && calm {
@@ -93,6 +99,10 @@ impl Life<'_> {
         let ends = if calm {
             self.base.ends
         } else {
+            if self.script.faults.iter().any(|fault| !matches!(fault.when, When::At(_))) {
+                // What comes with a write has not come before that.
+                self.reached(self.base.ends, END).await;
+            }
             self.outlast().await;
             Goal::Alone("final")
         };
@@ -113,7 +123,7 @@ impl Life<'_> {
     /// Lets all that the script has in store happen, and be over; then users want one last thing.
     async fn outlast(&self) {
         let timed = self.script.faults.iter().filter_map(|fault| match fault.when {
-            crate::script::When::At(at) => Some(at.0 + fault.lasts().0),
+            When::At(at) => Some(at.0 + fault.lasts().0),
             _ => None,
         });
         let last = timed.max().unwrap_or(0).max(self.script.horizon * 1000);
@@ -122,10 +132,10 @@ impl Life<'_> {
         // A user who deletes a Rollout makes it again 5 s later.
         sleep(Duration::from_secs(6)).await;
         self.world.log.note(Seen::Over);
-        let swapped = self.script.faults.iter().filter(|fault| fault.what == What::User(User::Swap)).count() % 2 == 1;
-        if swapped {
+        if self.world.is_swapped() {
             self.world.user(&User::Swap).await;
         }
+        self.world.mend();
         self.world.user(&User::Scale(4)).await;
         self.world.user(&User::Release("final".to_owned())).await;
         let world = self.world.clone();

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use tidegate_simulator::base::Base;
 use tidegate_simulator::exhaustive::{self, Tier};
 use tidegate_simulator::life::live;
 use tidegate_simulator::minimise::minimise;
+use tidegate_simulator::mutants;
 use tidegate_simulator::parallel::{self, Settings, Summary};
 use tidegate_simulator::random;
 use tidegate_simulator::script::Script;
@@ -26,7 +27,7 @@ enum Command {
     Exhaustive {
         /// Only these tiers
         #[arg(long, value_enum)]
-        tier: Vec<TierName>,
+        tier: Vec<Tier>,
         /// Only these base scenarios
         #[arg(long)]
         base: Vec<String>,
@@ -61,6 +62,25 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Whether every kind of fault meets every state of a Rollout
+    Coverage {
+        /// Of the single faults every N-th
+        #[arg(long, default_value_t = 20)]
+        every: usize,
+        /// Random lives
+        #[arg(long, default_value_t = 300)]
+        lives: u64,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Break the controller in many ways, one after the other: whether the simulator sees each
+    Mutants {
+        /// Only those whose name has one of these in it
+        words: Vec<String>,
+        /// Lives at a time
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+    },
     /// The smallest script that breaks the same promise
     Minimise {
         #[arg(long)]
@@ -78,25 +98,14 @@ struct How {
     failures: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum TierName {
-    Crashes,
-    Answers,
-    Watches,
-    Stale,
-    Leaders,
-    Pairs,
-}
-
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Exhaustive { tier, base, every, budget, how } => {
-            let tiers =
-                Tier::ALL.into_iter().filter(|it| tier.is_empty() || tier.iter().any(|name| name.tier() == *it));
+            let tiers = Tier::ALL.into_iter().filter(|it| tier.is_empty() || tier.contains(it));
             let mut all = Summary::default();
             for tier in tiers {
                 let wanted = exhaustive::bases(tier)
-                    .iter()
+                    .into_iter()
                     .filter(|it| base.is_empty() || base.iter().any(|name| name == it.name));
                 let mut scripts = Vec::new();
                 for base in wanted {
@@ -126,6 +135,27 @@ fn main() -> Result<ExitCode> {
             println!("{:?}, {} s simulated", outcome.counts, outcome.lasted / 1000);
             Ok(if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Coverage { every, lives, how } => {
+            let mut scripts = Vec::new();
+            for tier in Tier::ALL.into_iter().filter(|tier| *tier != Tier::Pairs) {
+                for (number, base) in exhaustive::bases(tier).into_iter().enumerate() {
+                    let mut chance = fastrand::Rng::with_seed(number as u64);
+                    let of_tier = exhaustive::scripts(base, tier)?.into_iter();
+                    scripts.extend(of_tier.filter(|_| chance.usize(..every.max(1)) == 0));
+                }
+            }
+            scripts.extend((1..=lives).map(|seed| random::script(seed, random::HOUR)));
+            let summary = parallel::run(scripts.into_iter(), how.settings());
+            let missing = summary.coverage.missing();
+            for (state, fault) in &missing {
+                println!("nothing of {fault} has met the state {state}");
+            }
+            let code = report(&summary);
+            Ok(if missing.is_empty() { code } else { ExitCode::FAILURE })
+        }
+        Command::Mutants { words, threads } => {
+            Ok(if mutants::check(&words, threads)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Minimise { script } => {
             let outcome = live(&script, false)?;
             let Some(first) = outcome.violations.first() else {
@@ -144,19 +174,6 @@ impl How {
         let usual = Settings::default();
         let threads = self.threads.unwrap_or(usual.threads);
         Settings { threads, progress: true, most_failures: self.failures, ..usual }
-    }
-}
-
-impl TierName {
-    fn tier(self) -> Tier {
-        match self {
-            Self::Crashes => Tier::Crashes,
-            Self::Answers => Tier::Answers,
-            Self::Watches => Tier::Watches,
-            Self::Stale => Tier::Stale,
-            Self::Leaders => Tier::Leaders,
-            Self::Pairs => Tier::Pairs,
-        }
     }
 }
 

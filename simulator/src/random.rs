@@ -38,7 +38,11 @@ fn what(random: &mut Rng) -> What {
     match random.u32(0..100) {
         0..=5 => What::CrashBefore,
         6..=11 => What::CrashAfter,
-        12..=35 => What::Answer(Answer::ALL[random.usize(..Answer::ALL.len())]),
+        12..=13 => {
+            let answers = [Answer::Forbidden, Answer::TooMany, Answer::Unavailable, Answer::Denied];
+            What::Outage(answers[random.usize(..answers.len())], seconds(random, 1, 20))
+        }
+        14..=35 => What::Answer(Answer::ALL[random.usize(..Answer::ALL.len())]),
         36..=49 => watch(random),
         50..=52 => What::Pause(seconds(random, 1, 14)),
         53..=54 => What::Clock(random.i64(-5_000..5_000)),

@@ -57,6 +57,8 @@ pub enum What {
         kind: String,
         how: WatchHow,
     },
+    /// From this write on every write is answered so, for this time.
+    Outage(Answer, Millis),
     /// The leader stands still at its next write while another one takes over, and goes on with it after this time.
     Pause(Millis),
     /// The clock of the controller is set by so many milliseconds.
@@ -160,6 +162,8 @@ pub enum User {
     Swap,
     /// The Rollout is deleted and made again.
     Delete,
+    /// The spec becomes an invalid one.
+    Break,
 }
 
 /// Which pods.
@@ -230,6 +234,8 @@ impl Fault {
             What::Watch { how: WatchHow::Drop, .. } => Millis(25_000),
             // A call is given up after 15 s; the first list of a new controller, without which it decides nothing, after 30 s.
             What::Answer(Answer::Timeout | Answer::Lost) => Millis(30_000),
+            // Who has failed for so long waits for as long before the next attempt.
+            What::Outage(_, time) => Millis(2 * time.0),
             _ => Millis(0),
         }
     }
@@ -242,6 +248,7 @@ impl Fault {
             What::Watch { .. } => "A3 watch",
             What::Answer(Answer::Lost | Answer::Cut) => "A4 lost",
             What::Answer(_) => "A4 answer",
+            What::Outage(..) => "A4 outage",
             What::Pause(_) => "A5 leaders",
             What::Clock(_) => "A6 clock",
             What::Metrics(..) => "A7 metrics",
@@ -255,12 +262,13 @@ impl Fault {
     }
 
     /// All kinds.
-    pub const FAMILIES: [&str; 14] = [
+    pub const FAMILIES: [&str; 15] = [
         "A1 crash",
         "A2 stale",
         "A3 watch",
         "A4 answer",
         "A4 lost",
+        "A4 outage",
         "A5 leaders",
         "A6 clock",
         "A7 metrics",
@@ -312,6 +320,7 @@ impl fmt::Display for What {
             Self::CrashBefore => f.write_str("crash before"),
             Self::CrashAfter => f.write_str("crash after"),
             Self::Answer(answer) => write!(f, "answer {}", answer.word()),
+            Self::Outage(answer, time) => write!(f, "answers {} {time}", answer.word()),
             Self::Watch { kind, how } => write!(f, "watch {kind} {how}"),
             Self::Pause(time) => write!(f, "leader {time}"),
             Self::Clock(by) => write!(f, "clock {by}ms"),
@@ -364,12 +373,13 @@ impl fmt::Display for User {
             Self::Steps => f.write_str("steps"),
             Self::Swap => f.write_str("swap"),
             Self::Delete => f.write_str("delete"),
+            Self::Break => f.write_str("break"),
         }
     }
 }
 
 impl Metrics {
-    const ALL: [Self; 7] = [Self::Empty, Self::NaN, Self::Inf, Self::Negative, Self::Error, Self::Hang, Self::Bad];
+    pub const ALL: [Self; 7] = [Self::Empty, Self::NaN, Self::Inf, Self::Negative, Self::Error, Self::Hang, Self::Bad];
 
     fn word(self) -> &'static str {
         match self {
@@ -456,6 +466,9 @@ fn fault(text: &str) -> Option<Fault> {
         ["crash", "before"] => What::CrashBefore,
         ["crash", "after"] => What::CrashAfter,
         ["answer", word] => What::Answer(Answer::ALL.into_iter().find(|answer| answer.word() == *word)?),
+        ["answers", word, time] => {
+            What::Outage(Answer::ALL.into_iter().find(|answer| answer.word() == *word)?, millis(time)?)
+        }
         ["watch", kind, how @ ..] => {
             let how = match how {
                 ["drop"] => WatchHow::Drop,
@@ -492,6 +505,7 @@ fn fault(text: &str) -> Option<Fault> {
             ["steps"] => User::Steps,
             ["swap"] => User::Swap,
             ["delete"] => User::Delete,
+            ["break"] => User::Break,
             _ => return None,
         }),
         ["evict", which] => What::Evict(version(which)?),
@@ -517,9 +531,9 @@ mod tests {
                     | 95s: watch services lag 3 | write 4: leader 12s | 10s: clock -3600000ms | 95s: metrics nan 30s \
                     | 95s: router late 4s 60s | 95s: router lies 60s | 95s: user release green | 95s: user scale 8 \
                     | 95s: user abort | 95s: evict stable | 95s: quota 30s | 95s: unready canary 20s | 95s: node 20s \
-                    | 1s: edit route | 2s: edit service";
+                    | 1s: edit route | 2s: edit service | write 3: answers 403 10s | 5s: user break";
         let script: Script = line.parse().unwrap();
-        assert_eq!(script.faults.len(), 21);
+        assert_eq!(script.faults.len(), 23);
         assert_eq!(
             script.to_string().split_whitespace().collect::<Vec<_>>(),
             line.split_whitespace().collect::<Vec<_>>()

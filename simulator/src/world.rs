@@ -25,6 +25,7 @@ use crate::metrics::Provider;
 use crate::observe::{
     HASH, HOST, HTTP_ROUTES, INGRESSES, Log, NAMESPACE, REPLICA_SETS, ROLLOUTS, SERVICES, SLICES, Seen, View,
 };
+use crate::purity;
 use crate::script::{Edit, Fault, Metrics, Millis, Router, Script, User, Version, What, When};
 
 /// When every life begins: any instant will do, if only it is the same.
@@ -82,6 +83,8 @@ impl World {
         let cluster = Arc::new(cluster);
         let usual = cluster.default_behaviour();
         cluster.set_default_behaviour(Behaviour { ready_after: Duration::from_millis(1200), ..usual });
+        let usual = cluster.default_behaviour();
+        cluster.set_image(SICK, Behaviour { never_ready: true, ..usual });
         let log = Log::new(cluster.clone(), with_trace);
         let (commands, received) = mpsc::unbounded_channel();
         let injector = Injector::new(log.clone(), &script.faults, commands);
@@ -167,7 +170,8 @@ impl World {
         };
         let task = tokio::spawn(async move {
             // Why it ended is told by its silence: the life looks whether it still runs.
-            let _ = controller::run(client, providers, clock, settings, std::future::pending()).await;
+            let never = std::future::pending();
+            let _ = controller::run_deciding(client, providers, clock, settings, purity::decide, never).await;
         });
         controllers.running.insert(agent, task);
     }
@@ -190,6 +194,7 @@ impl World {
                         self.start_controller();
                     }
                 }
+                Command::Befalls(what) => self.clone().befalls(what),
                 Command::Paused { agent, until } => {
                     // One that stands still again after it has lost its lease has a successor already.
                     let alone = self.controllers().running.keys().all(|one| *one == agent);
@@ -238,6 +243,12 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Lets something go wrong now.
+    pub fn befalls(self: Arc<Self>, what: What) {
+        let at = Millis(self.log.now());
+        tokio::spawn(self.befall(Fault::new(When::At(at), what), at));
     }
 
     /// Lets a fault happen at its time, and end at its own.
@@ -401,6 +412,7 @@ impl World {
                 }
             }
             User::Swap => self.swap(&rollout),
+            User::Break => spec(json!({"minReadySeconds": 5, "progressDeadlineSeconds": 1})),
             User::Delete => self.delete_and_apply(&rollout).await,
         }
         self.log.look_at_user();
@@ -433,6 +445,12 @@ impl World {
         self.log.ask(|view| !view.rollout()["spec"]["strategy"]["canary"]["trafficRouting"].is_null())
     }
 
+    /// Whether the strategy is not the one that the base scenario began with.
+    pub fn is_swapped(&self) -> bool {
+        let rollout = self.log.ask(|view| view.rollout().clone());
+        !rollout.is_null() && rollout["spec"]["strategy"]["canary"].is_null() != self.is_blue_green()
+    }
+
     fn is_blue_green(&self) -> bool {
         !self.strategy["blueGreen"].is_null()
     }
@@ -446,6 +464,16 @@ impl World {
             "apiVersion": rollout["apiVersion"], "kind": "Rollout", "metadata": metadata, "spec": rollout["spec"],
         });
         let _ = self.admin().create(ROLLOUTS, NAMESPACE, again);
+    }
+
+    /// The user takes back what has made the spec an invalid one.
+    pub fn mend(&self) {
+        let broken = self.log.ask(|view| view.rollout()["spec"]["progressDeadlineSeconds"] == 1);
+        if broken {
+            let valid = json!({"spec": {"minReadySeconds": null, "progressDeadlineSeconds": null}});
+            drop(self.admin().patch(ROLLOUTS, NAMESPACE, "web", &Patch::Merge(valid)));
+            self.log.look_at_user();
+        }
     }
 
     /// The metric provider's answers from now on.
@@ -463,6 +491,9 @@ fn leads_users(change: &Change) -> bool {
 struct Nothing;
 
 impl Faults for Nothing {}
+
+/// The tag of an image whose pods are never ready.
+const SICK: &str = "sick";
 
 /// The tags of images that scripts release.
 pub const TAGS: [&str; 6] = ["blue", "green", "red", "gold", "grey", "final"];

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tidegate_simulator::base::ALL;
+use tidegate_simulator::base::{ALL, PATHS};
 use tidegate_simulator::exhaustive::{self, Tier};
 use tidegate_simulator::parallel::{self, Settings, Summary};
 use tidegate_simulator::random;
@@ -14,7 +14,7 @@ const EVERY: usize = 199;
 #[test]
 fn no_crash_and_no_second_leader_breaks_a_promise() {
     let mut scripts = Vec::new();
-    for (number, base) in ALL.iter().enumerate() {
+    for (number, base) in ALL.iter().chain(PATHS).enumerate() {
         for tier in [Tier::Crashes, Tier::Leaders] {
             // Which ones differs from base to base.
             let of_tier = exhaustive::scripts(base, tier).unwrap().into_iter();

@@ -2,6 +2,7 @@
 
 mod args;
 mod assess;
+pub mod calibrate;
 pub mod compare;
 pub mod conditions;
 pub mod expr;

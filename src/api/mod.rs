@@ -16,6 +16,7 @@ pub mod int_or_percent;
 pub mod names;
 pub mod pod_template;
 pub mod providers;
+pub mod release;
 pub mod replica_set;
 pub mod resource;
 pub mod rollout;

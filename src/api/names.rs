@@ -29,6 +29,9 @@ pub const PODS_METADATA: &str = "tidegate.io/pods-metadata";
 /// Annotation of Rollouts, of Tidegate's own: JSON of the routes that may have a weight for the canary, so that they get it back
 /// also when the strategy names them no more.
 pub const ROUTES: &str = "tidegate.io/routes";
+/// Annotation of ReplicaSets, of Tidegate's own: the record of the release that had ended when this version began, as in
+/// `status.lastRelease`.
+pub const RELEASE_BEFORE: &str = "tidegate.io/release-before";
 /// Annotation of Rollouts: the observed generation of the workload that `workloadRef` names.
 pub const WORKLOAD_GENERATION: &str = "rollout.argoproj.io/workload-generation";
 /// Annotation of ReplicaSets: RFC 3339 instant (UTC) after which it is scaled to zero.

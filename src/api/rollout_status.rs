@@ -65,6 +65,8 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub albs: Vec<AlbStatus>,
     pub duration: Option<DurationStatus>,
+    /// The record in JSON of the last release that has ended, which `tidegate report` prints.
+    pub last_release: Option<String>,
 }
 
 /// Why, and since when, a Rollout is paused.

@@ -1,5 +1,6 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
+mod calibrate;
 mod change;
 mod completion;
 pub mod connect;
@@ -16,6 +17,7 @@ pub mod manifest;
 mod phase;
 pub mod plan;
 mod promote;
+mod report;
 mod sandbox;
 mod screen;
 mod set;
@@ -60,6 +62,7 @@ macro_rules! commands {
 
 commands! {
     Abort(change::Abort),
+    Calibrate(calibrate::Calibrate),
     #[command(name = "__complete", hide = true)]
     Complete(completion::Complete),
     Completion(completion::Completion),
@@ -73,6 +76,7 @@ commands! {
     Pause(change::Pause),
     Plan(plan::Plan),
     Promote(promote::Promote),
+    Report(report::Report),
     Restart(change::Restart),
     Retry(change::Retry),
     Sandbox(sandbox::Sandbox),

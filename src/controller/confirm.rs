@@ -13,10 +13,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::api::resource::{self, ObjectRef, Resource};
+use crate::api::rollout::RolloutStatus;
 
 use super::Shell;
 use super::envelope::Object;
@@ -93,8 +95,14 @@ impl Pass<'_> {
         self.look_again().await;
     }
 
+    /// Nothing is to be done about a Rollout once it has the status that was just written, which says whether it is healthy.
+    pub fn rests(&mut self, healthy: bool) {
+        self.shell.expectations.rests(self.object());
+        self.memory.quiet = Some(Quiet::begins(&basis(&self.shell.index(), self.object(), Some(healthy))));
+    }
+
     async fn look_again(&mut self) {
-        let basis = basis(&self.shell.index(), self.object());
+        let basis = basis(&self.shell.index(), self.object(), None);
         let Some(quiet) = self.memory.quiet.filter(|quiet| quiet.seen == basis.seen) else {
             self.memory.quiet = Some(Quiet::begins(&basis));
             return;
@@ -110,7 +118,7 @@ impl Pass<'_> {
                 return;
             }
         }
-        let now = self::basis(&self.shell.index(), self.object());
+        let now = self::basis(&self.shell.index(), self.object(), None);
         self.memory.quiet = Some(if now.seen == basis.seen {
             Quiet { looked: Instant::now(), ..quiet }
         } else {
@@ -120,10 +128,21 @@ impl Pass<'_> {
     }
 }
 
+/// A watch shows the status that was written last: that is no news.
+pub fn echoed(shell: &Shell, object: &ObjectRef) {
+    if let Some(quiet) = shell.memories().get_mut(object).and_then(|memory| memory.quiet.as_mut()) {
+        quiet.seen = basis(&shell.index(), object, None).seen;
+    }
+}
+
 /// When somebody should look again what has become of the object, though nothing has been seen to happen.
 pub fn due(shell: &Shell, object: &ObjectRef, quiet: Option<&Quiet>) -> Option<Instant> {
     let unseen = shell.expectations.outstanding(object, &shell.index());
-    let unseen = unseen.iter().map(|expected| expected.since + shell.settings.stale_limit).min();
+    let unseen = unseen
+        .iter()
+        .filter(|expected| !expected.rests)
+        .map(|expected| expected.since + shell.settings.stale_limit)
+        .min();
     let due = unseen.into_iter().chain(quiet.map(|quiet| quiet.ends(object))).min();
     due.map(|due| due.max(Instant::now() + SOONEST))
 }
@@ -137,13 +156,13 @@ fn absent(index: &Index, object: &ObjectRef) -> Vec<ObjectRef> {
 }
 
 /// What is waited for may be any of this: the object itself (a user's wish), its pods, where its traffic goes. At rest only
-/// the object itself can have anything to say.
-fn basis(index: &Index, object: &ObjectRef) -> Basis {
+/// the object itself can have anything to say. `healthy` is what a status says that is newer than what the index shows.
+fn basis(index: &Index, object: &ObjectRef, healthy: Option<bool>) -> Basis {
     let mut objects = vec![object.clone()];
     let uid = index.entry_of(object).map_or("", |entry| entry.uid.as_str());
     let sets = index.children(uid, resource::REPLICA_SET).filter(|(_, entry)| has_pods(entry));
     let sets: Vec<_> = sets.map(|(set, _)| set.clone()).collect();
-    let rests = index.entry_of(object).is_none_or(|entry| rests(entry, &sets));
+    let rests = index.entry_of(object).is_none_or(|entry| rests(entry, healthy, &sets));
     if !rests {
         objects.extend(sets);
         if let Some(references) = index.references(object) {
@@ -163,18 +182,25 @@ fn basis(index: &Index, object: &ObjectRef) -> Basis {
 }
 
 /// Whether nothing is to be done about a deciding object, with these ReplicaSets that have pods, before somebody asks for it.
-fn rests(entry: &Entry, with_pods: &[ObjectRef]) -> bool {
+fn rests(entry: &Entry, healthy: Option<bool>, with_pods: &[ObjectRef]) -> bool {
     match &entry.object {
-        Object::Rollout(rollout) => rollout.status.as_ref().is_some_and(|status| {
-            let generation = rollout.metadata.generation.unwrap_or_default().to_string();
-            // Old pods may be on their way out.
-            with_pods.len() <= 1 && status.phase == "Healthy" && status.observed_generation == generation
-        }),
+        // Old pods may be on their way out.
+        Object::Rollout(rollout) => {
+            with_pods.len() <= 1
+                && healthy.unwrap_or_else(|| {
+                    rollout.status.as_ref().is_some_and(|status| is_healthy(&rollout.metadata, status))
+                })
+        }
         Object::Experiment(experiment) => {
             with_pods.is_empty() && experiment.status.as_ref().is_some_and(|status| status.phase.completed())
         }
         _ => true,
     }
+}
+
+/// Whether a status says that the Rollout is healthy as it is asked for now.
+pub fn is_healthy(metadata: &ObjectMeta, status: &RolloutStatus) -> bool {
+    status.phase == "Healthy" && status.observed_generation == metadata.generation.unwrap_or_default().to_string()
 }
 
 fn has_pods(entry: &Entry) -> bool {

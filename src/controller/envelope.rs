@@ -1,8 +1,9 @@
 //! Objects as they come from the API server, and what becomes of them.
 //!
 //! Spec and status stay text at first, so that an object that does not decode never stops the others: it becomes
-//! [`Object::Unreadable`], with the path of the field that is wrong. What no decision looks at (`managedFields`, the
-//! annotation that `kubectl apply` leaves) is dropped before it takes memory; of `managedFields` only the times are read.
+//! [`Object::Unreadable`], with the path of the field that is wrong. What no decision looks at (`managedFields`, what
+//! `kubectl apply` leaves, the record of the release before) is dropped before it takes memory; of `managedFields` only the
+//! times are read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -150,6 +151,7 @@ impl Envelope {
     pub fn open(mut self, resource: Resource) -> Object {
         if let Some(annotations) = &mut self.metadata.annotations {
             annotations.remove(names::LAST_APPLIED);
+            annotations.remove(names::RELEASE_BEFORE);
         }
         match self.decode(resource) {
             Ok(object) => object,

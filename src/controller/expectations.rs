@@ -24,6 +24,17 @@ pub struct Expected {
     pub what: What,
     /// When the write was answered.
     pub since: Instant,
+    /// Whether the decision that wrote it has nothing to go on with: to see it is no news.
+    pub rests: bool,
+}
+
+/// An object of which a watch shows what we have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// There is more to do as soon as it is seen.
+    Awaited,
+    /// Nothing is to be done about it.
+    AtRest,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +53,7 @@ impl Expectations {
         let list = map.entry(decider.clone()).or_default();
         // The newest write of an object implies the older ones.
         list.retain(|expected| expected.object != *object);
-        list.push(Expected { object: object.clone(), what, since: Instant::now() });
+        list.push(Expected { object: object.clone(), what, since: Instant::now(), rests: false });
     }
 
     /// What the index does not show yet of what decisions about `decider` have written; empty when it may be decided.
@@ -68,14 +79,24 @@ impl Expectations {
         }
     }
 
+    /// The decision that has just written the status of `decider`, and nothing else, has nothing to go on with.
+    pub fn rests(&self, decider: &ObjectRef) {
+        let mut map = self.map();
+        let own = map.get_mut(decider).into_iter().flatten().find(|expected| expected.object == *decider);
+        if let Some(expected) = own {
+            expected.rests = true;
+        }
+    }
+
     /// Whether this version of the object is a write of ours for `decider`.
-    pub fn wrote(&self, decider: &ObjectRef, object: &ObjectRef, resource_version: &str) -> bool {
-        self.map().get(decider).is_some_and(|list| {
-            list.iter().any(|expected| {
-                expected.object == *object
-                    && matches!(&expected.what, What::Version(version) if version == resource_version)
-            })
-        })
+    pub fn echo(&self, decider: &ObjectRef, object: &ObjectRef, resource_version: &str) -> Option<Echo> {
+        let ours = |expected: &&Expected| {
+            expected.object == *object
+                && matches!(&expected.what, What::Version(version) if version == resource_version)
+        };
+        let map = self.map();
+        let expected = map.get(decider)?.iter().find(ours)?;
+        Some(if expected.rests { Echo::AtRest } else { Echo::Awaited })
     }
 
     pub fn forget(&self, decider: &ObjectRef) {
@@ -136,7 +157,8 @@ mod tests {
             expectations.outstanding(&web, index).into_iter().map(|e| e.object.name).collect::<Vec<_>>()
         };
         assert_eq!(open(&index), ["created", "scaled", "deleted"]);
-        assert!(expectations.wrote(&web, &scaled, "6"));
+        assert_eq!(expectations.echo(&web, &scaled, "6"), Some(Echo::Awaited));
+        assert_eq!(expectations.echo(&web, &scaled, "5"), None);
         see(&mut index, "created", 5, false);
         see(&mut index, "scaled", 5, false);
         assert_eq!(open(&index), ["scaled", "deleted"], "an older version than ours is not ours");

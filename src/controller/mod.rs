@@ -73,7 +73,7 @@ use self::analysis::Measurements;
 use self::api::Api;
 use self::envelope::Envelope;
 use self::events::Events;
-use self::expectations::Expectations;
+use self::expectations::{Echo, Expectations};
 use self::index::{Effects, Index, Knowledge};
 use self::leader::Candidate;
 use self::limiter::Limiter;
@@ -135,9 +135,10 @@ pub async fn run(
 }
 
 /// How a Rollout is decided.
-type Decide = fn(&World) -> Plan<RolloutStatus>;
+pub type Decide = fn(&World) -> Plan<RolloutStatus>;
 
-async fn run_deciding(
+/// The same with another way to decide: one that looks at what is decided, say.
+pub async fn run_deciding(
     client: kube::Client,
     providers: Providers,
     clock: Clock,
@@ -270,10 +271,13 @@ impl Shell {
         let effects = self.index().apply(resource, envelope, self.clock.now());
         for object in &effects.concerned {
             let Some(queue) = self.queue(object) else { continue };
-            if self.expectations.wrote(object, &reference, &version) {
-                queue.add_own(object);
-            } else {
-                queue.add(object);
+            match self.expectations.echo(object, &reference, &version) {
+                None => queue.add(object),
+                Some(Echo::Awaited) => queue.add_own(object),
+                Some(Echo::AtRest) => {
+                    confirm::echoed(self, object);
+                    queue.add_if_waiting(object);
+                }
             }
         }
         self.take_in(Effects { concerned: BTreeSet::new(), ..effects });

@@ -80,6 +80,8 @@ struct Item {
     timer: Option<Instant>,
     /// The timer is the delay after a failure.
     delayed: bool,
+    /// The timer is the longest that it waits before it can be decided about.
+    waits: bool,
     /// In a row.
     failures: u32,
 }
@@ -108,6 +110,15 @@ impl Queue {
     pub fn add_own(&self, object: &ObjectRef) {
         let mut state = self.state();
         if !state.items.get(object).is_some_and(|item| item.delayed) && state.add(object, &self.counts) {
+            self.due.notify_one();
+        }
+    }
+
+    /// Something has been seen that is no reason to decide, and for which a decision may be waiting.
+    pub fn add_if_waiting(&self, object: &ObjectRef) {
+        let mut state = self.state();
+        let waits = state.items.get(object).is_some_and(|item| item.waits || item.running_since.is_some());
+        if waits && state.add(object, &self.counts) {
             self.due.notify_one();
         }
     }
@@ -194,6 +205,7 @@ impl State {
             self.timers.remove(&(timer, object.clone()));
         }
         item.delayed = false;
+        item.waits = false;
         if item.due_since.is_none() {
             item.due_since = Some(Instant::now());
             counts.adds.inc();
@@ -253,7 +265,11 @@ impl State {
                 self.items.remove(object);
                 return;
             }
-            Next::At(at) | Next::Wait(at) => at,
+            Next::At(at) => at,
+            Next::Wait(at) => {
+                item.waits = true;
+                at
+            }
             Next::Retry => {
                 item.delayed = true;
                 let doublings = (item.failures - 1).min(16);
@@ -346,6 +362,26 @@ mod tests {
         assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "an event from outside does");
         queue.done(&object("a"), Next::Idle);
         assert_eq!(queue.failures(&object("a")), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_reason_to_decide_wakes_only_what_waits_for_it() {
+        let queue = queue(1);
+        let later = Instant::now() + Duration::from_secs(30);
+        queue.add(&object("a"));
+        next(&queue, SOON).await;
+        queue.done(&object("a"), Next::At(later));
+        queue.add_if_waiting(&object("a"));
+        queue.add_if_waiting(&object("never seen"));
+        assert_eq!(next(&queue, SOON).await, None);
+        queue.add(&object("a"));
+        next(&queue, SOON).await;
+        queue.done(&object("a"), Next::Wait(later));
+        queue.add_if_waiting(&object("a"));
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "it could not be decided about before");
+        queue.add_if_waiting(&object("a"));
+        queue.done(&object("a"), Next::Wait(later));
+        assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "it may have looked too early");
     }
 
     /// As the metrics of client-go's queues count.

@@ -106,10 +106,16 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
         };
         let old = world.rollout.status.clone().unwrap_or_default();
+        let only_notes = plan.actions.is_empty() && plan.events.is_empty() && plan.status != old;
+        let rests = only_notes && plan.wake.is_none_or(|wake| wake > world.now);
+        let rests = rests.then(|| confirm::is_healthy(metadata, &plan.status));
         let ended = ended(&old, &plan.status).then(|| plan.status.duration.clone()).flatten();
         match pass.settle(subject, &old, plan).await {
             Settled::Again => {}
             Settled::Finished(next) => {
+                if let (Some(healthy), Next::Idle | Next::At(_)) = (rests, next) {
+                    pass.rests(healthy);
+                }
                 if let (Some(duration), Next::Idle | Next::At(_)) = (ended, next) {
                     shell.telemetry.update_ended(&duration);
                 }

@@ -34,6 +34,7 @@ use crate::api::common::Time;
 use crate::clock::Clock;
 
 pub use self::job::JobTarget;
+pub use self::prometheus::history;
 
 static PROVIDERS: &[&dyn Provider] = &[&prometheus::Prometheus, &web::Web, &job::Job];
 

@@ -4,6 +4,8 @@
 //! whole seconds, it reads answers of any size, and it can only go to the real network, which a simulation does not have.
 //! What is left of it would be the names of a few parameters.
 
+pub mod history;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -104,7 +104,11 @@ fn pause(scene: &Scene<'_>, draft: &mut Draft<'_>) {
     if reason == ABORTED {
         if !draft.status.abort {
             set(draft, PROGRESSING, "Unknown", "RolloutRetry", "Retrying Rollout after abort");
+            // This is told first, then how it goes on.
+            draft.wake_now();
         }
+    } else if paused && is_healthy(scene, &draft.status) {
+        // There is nothing that the pause holds.
     } else if paused {
         set(draft, PROGRESSING, "Unknown", "RolloutPaused", "Rollout is paused");
     } else if reason == "RolloutPaused" {
@@ -181,6 +185,7 @@ fn progressing(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &Facts, became_u
     } else if find(&draft.status, PROGRESSING).is_none() && name.is_some() {
         let message = format!("Found new replica set \"{}\"", name.unwrap_or_default());
         set(draft, PROGRESSING, "True", "FoundNewReplicaSet", message);
+        draft.wake_now();
     } else if !restarting && is_healthy(scene, &draft.status) {
         let message = format!("ReplicaSet \"{}\" has successfully progressed.", name.unwrap_or_default());
         set(draft, PROGRESSING, "True", NEW_AVAILABLE, message);

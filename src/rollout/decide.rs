@@ -17,8 +17,8 @@ use super::pass::{self, Reach};
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::{
-    World, analysis_runs, blue_green, canary, duration, events, experiments, pauses, references, revision, services,
-    status, workload,
+    World, analysis_runs, blue_green, canary, duration, events, evidence, experiments, pauses, references, revision,
+    services, status, workload,
 };
 
 /// Seconds after which an invalid Rollout is looked at again: what it misses may have been made in the meantime.
@@ -104,6 +104,7 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
         conditions::update(&scene, &mut draft, &facts);
         tell_pauses(&observed, &mut draft);
     }
+    evidence::of_end(&scene, &mut draft, &facts);
     status::conclude(&scene, &mut draft);
     if draft.status.observed_generation != observed.observed_generation {
         // Health is judged by a generation that had been observed before.
@@ -159,6 +160,7 @@ fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
     facts.started_over = true;
     let another = draft.status.current_pod_hash != scene.revisions.hash;
     draft.because(if another { format!("update to {}", scene.revisions.hash) } else { "the steps changed".to_owned() });
+    evidence::of_superseded(scene, draft);
     draft.status.current_pod_hash.clone_from(&scene.revisions.hash);
     draft.status.current_step_hash.clone_from(&scene.step_hash);
     pauses::clear(&mut draft.status);

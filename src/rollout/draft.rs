@@ -24,6 +24,8 @@ pub(super) struct Draft<'a> {
     why: Vec<String>,
     /// What the Rollout waits for, for `status.message`.
     pub waits: Vec<String>,
+    /// Why the new version has become the stable one with this decision, if it has.
+    pub promoted: Option<String>,
     /// Whether nobody has taken up the analysis that is to judge the update: steps and promotions wait for that.
     pub unjudged: bool,
     /// What to tell of it, once it has lasted too long to be usual.
@@ -44,6 +46,7 @@ impl<'a> Draft<'a> {
             wake: None,
             why: Vec::new(),
             waits: Vec::new(),
+            promoted: None,
             unjudged: false,
             doubt: None,
             analysed_since: None,

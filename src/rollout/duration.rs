@@ -54,15 +54,26 @@ fn ending(scene: &Scene<'_>, status: &RolloutStatus) -> Option<&'static str> {
     if !(complete && scene.is_promoted(status)) {
         return None;
     }
-    let steps_skipped = scene.observed.stable_rs == status.stable_rs
-        || scene.is_rollback_within_window()
-        || scene.blue_green.is_some() && blue_green::fast_rollback(scene).is_some();
-    Some(match goes_back(scene) {
+    let was_stable = scene.observed.stable_rs == status.stable_rs;
+    Some(completion(scene, was_stable || skips_steps(scene)))
+}
+
+/// What a promotion that is made now is called.
+pub(super) fn promotion(scene: &Scene<'_>) -> &'static str {
+    completion(scene, skips_steps(scene))
+}
+
+fn completion(scene: &Scene<'_>, steps_skipped: bool) -> &'static str {
+    match goes_back(scene) {
         true if steps_skipped => "FastRolledBack",
         true => "RolledBack",
         false if scene.observed.promote_full => "FastPromoted",
         false => "Promoted",
-    })
+    }
+}
+
+fn skips_steps(scene: &Scene<'_>) -> bool {
+    scene.is_rollback_within_window() || scene.blue_green.is_some() && blue_green::fast_rollback(scene).is_some()
 }
 
 /// Whether the desired version is older than another one that is known.

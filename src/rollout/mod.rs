@@ -8,6 +8,7 @@ pub mod decide;
 mod draft;
 mod duration;
 mod events;
+pub mod evidence;
 mod experiments;
 mod former_routes;
 pub mod guard;

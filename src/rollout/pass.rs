@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::api::names::DESIRED_REPLICAS;
+use crate::api::names::{DESIRED_REPLICAS, RELEASE_BEFORE};
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Action, Event, FailedAction};
 
@@ -16,7 +16,7 @@ use super::scale_down::Wishes;
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::world::ReplicaSet;
-use super::{World, events, metadata, pauses, restart, revision, services, workload};
+use super::{World, events, evidence, metadata, pauses, restart, revision, services, workload};
 
 /// How far a decision may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,14 @@ pub(super) fn claim(scene: &Scene<'_>, draft: &mut Draft<'_>, reach: Reach, size
     if let Some(action) = revision::annotate_rollout(scene.world, &scene.revisions) {
         draft.act(action, Some(events::updated(number)));
     }
-    if let Some(action) = revision::update(scene.world, &scene.revisions) {
+    if let Some(mut action) = revision::update(scene.world, &scene.revisions) {
         draft.because(action.to_string());
+        // Only where there is a write anyway.
+        if let (Action::MergePatch { patch, .. }, Some(record)) =
+            (&mut action, evidence::to_carry(&draft.status, facts))
+        {
+            patch["metadata"]["annotations"][RELEASE_BEFORE] = json!(record);
+        }
         draft.act(action, None);
     }
     draft.events.extend(facts.skip.map(events::skip_steps));
@@ -77,6 +83,9 @@ fn create(scene: &Scene<'_>, draft: &mut Draft<'_>, size: i32, facts: &mut Facts
     if let Action::Create { body, .. } = &mut action {
         body["spec"]["replicas"] = json!(size);
         body["metadata"]["annotations"][DESIRED_REPLICAS] = json!(scene.replicas.to_string());
+        if let Some(record) = evidence::to_carry(&draft.status, facts) {
+            body["metadata"]["annotations"][RELEASE_BEFORE] = json!(record);
+        }
     }
     let number = scene.revisions.number();
     draft.because(format!("create ReplicaSet {name} (revision {number}) with {size} pods"));
@@ -161,6 +170,7 @@ pub(super) fn promote(scene: &Scene<'_>, draft: &mut Draft<'_>, reason: String) 
     draft.status.promote_full = false;
     draft.status.current_step_index = scene.end();
     draft.status.stable_rs = hash;
+    draft.promoted = Some(reason);
     if scene.canary.ping_pong.is_some() {
         services::take_turns(&mut draft.status);
     }

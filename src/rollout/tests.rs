@@ -8,6 +8,7 @@ macro_rules! expect {
 
 mod analysis;
 mod blue_green;
+mod evidence;
 mod failures;
 mod going_back;
 mod lives;

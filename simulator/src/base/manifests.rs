@@ -501,3 +501,204 @@ spec:
       - setWeight: 50
       - pause: {duration: 5s}
 "#;
+
+/// A canary without traffic routing that keeps one old revision.
+pub const SHORT_HISTORY: &str = r#"
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  replicas: 4
+  revisionHistoryLimit: 1
+  selector: {matchLabels: {app: web}}
+  strategy:
+    canary:
+      steps:
+      - setWeight: 25
+      - pause: {}
+      - setWeight: 50
+      - pause: {duration: 5s}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
+"#;
+
+/// A canary that is given up when it makes no progress.
+pub const DEADLINE: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web-stable}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-canary}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{namespace: gateway-system, name: web}]
+  hostnames: ["web.example"]
+  rules:
+  - backendRefs:
+    - {name: web-stable, port: 8080, weight: 100}
+    - {name: web-canary, port: 8080, weight: 0}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  replicas: 4
+  progressDeadlineSeconds: 10
+  progressDeadlineAbort: true
+  selector: {matchLabels: {app: web}}
+  strategy:
+    canary:
+      stableService: web-stable
+      canaryService: web-canary
+      trafficRouting:
+        gatewayAPI: {httpRoute: web}
+      steps:
+      - setWeight: 25
+      - pause: {}
+      - setWeight: 50
+      - pause: {duration: 5s}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
+"#;
+
+/// A canary with an analysis that may come to no verdict.
+pub const UNDECIDED: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web-stable}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-canary}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{namespace: gateway-system, name: web}]
+  hostnames: ["web.example"]
+  rules:
+  - backendRefs:
+    - {name: web-stable, port: 8080, weight: 100}
+    - {name: web-canary, port: 8080, weight: 0}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: check}
+spec:
+  metrics:
+  - name: success-rate
+    interval: 2s
+    count: 3
+    successCondition: result[0] >= 0.95
+    failureCondition: result[0] < 0.95
+    provider:
+      prometheus:
+        address: http://prometheus.simulated:9090
+        query: up
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: web}}
+  strategy:
+    canary:
+      stableService: web-stable
+      canaryService: web-canary
+      trafficRouting:
+        gatewayAPI: {httpRoute: web}
+      steps:
+      - setWeight: 25
+      - analysis: {templates: [{templateName: check}]}
+      - setWeight: 50
+      - pause: {duration: 3s}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
+"#;
+
+/// Blue-green that is judged before and after its users get the new version.
+pub const JUDGED_BLUE_GREEN: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web-active}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-preview}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  parentRefs: [{namespace: gateway-system, name: web}]
+  hostnames: ["web.example"]
+  rules:
+  - backendRefs:
+    - {name: web-active, port: 8080, weight: 100}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: check}
+spec:
+  metrics:
+  - name: success-rate
+    interval: 2s
+    count: 2
+    successCondition: result[0] >= 0.95
+    provider:
+      prometheus:
+        address: http://prometheus.simulated:9090
+        query: up
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: web}}
+  strategy:
+    blueGreen:
+      activeService: web-active
+      previewService: web-preview
+      prePromotionAnalysis: {templates: [{templateName: check}]}
+      postPromotionAnalysis: {templates: [{templateName: check}]}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
+"#;

@@ -1,14 +1,17 @@
 //! The scenarios that things go wrong in: manifests, what a user does one after the other, and what must come of it.
 
 mod manifests;
+mod paths;
 mod table;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::observe::View;
-use crate::script::{Metrics, User, Version};
+use crate::observe::{ANALYSIS_RUNS, View};
+use crate::script::{Metrics, User, Version, What};
 use crate::world::{tag_of, tag_of_set};
 
+pub use paths::PATHS;
 pub use table::ALL;
 
 /// A base scenario. It begins with the objects of the manifest and the first release of `blue`.
@@ -29,6 +32,9 @@ pub enum Step {
     Do(User),
     Until(Goal),
     Metrics(Option<Metrics>),
+    /// Something goes wrong that belongs to the scenario.
+    Befall(What),
+    Wait(Duration),
 }
 
 /// Something that a user can see.
@@ -44,12 +50,16 @@ pub enum Goal {
     Aborted(&'static str),
     /// The stable version has so many pods, all of them available.
     Sized(i64),
+    /// The version of this tag is being released.
+    Updating(&'static str),
+    /// So many measurements were successful.
+    Measured(i64),
 }
 
 impl Base {
     /// The one of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
-        ALL.iter().find(|base| base.name == name)
+        ALL.iter().chain(PATHS).find(|base| base.name == name)
     }
 }
 
@@ -71,6 +81,12 @@ impl Goal {
                 status["currentStepIndex"] == *step
                     && !status["pauseConditions"].is_null()
                     && tag_of(view, Version::Canary).as_deref() == Some(tag)
+            }
+            Self::Updating(tag) => tag_of(view, Version::Canary).as_deref() == Some(tag),
+            Self::Measured(least) => {
+                let results = view.all(ANALYSIS_RUNS).filter_map(|(_, run)| run["status"]["metricResults"].as_array());
+                let successful = results.flatten().filter_map(|result| result["successful"].as_i64());
+                successful.sum::<i64>() >= *least
             }
             Self::Sized(pods) => {
                 let stable = view.own_sets().find(|set| status["stableRS"] == set.hash);

@@ -7,7 +7,7 @@ use super::{Base, Goal, Step};
 use crate::observe::ROLLOUTS;
 use crate::script::{Metrics, User};
 
-/// All of them, the small ones first.
+/// Those that every fault is tried in, the small ones first. Random lives begin with one of them.
 pub static ALL: &[Base] = &[
     Base {
         name: "basic",
@@ -134,10 +134,10 @@ pub static ALL: &[Base] = &[
     },
 ];
 
-fn release(tag: &str) -> Step {
+pub(super) fn release(tag: &str) -> Step {
     Step::Do(User::Release(tag.to_owned()))
 }
 
-fn until(goal: Goal) -> Step {
+pub(super) fn until(goal: Goal) -> Step {
     Step::Until(goal)
 }

@@ -7,6 +7,7 @@ mod l2_abort;
 mod l4_hot_loop;
 mod s1_capacity;
 mod s2_scale_down;
+mod s3_pause;
 mod s3_weight;
 mod s4_stable;
 mod s5_verdict;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<s1_capacity::Capacity>::default(),
         Box::<s2_scale_down::ScaleDown>::default(),
         Box::<s3_weight::Weight>::default(),
+        Box::<s3_pause::Pause>::default(),
         Box::<s4_stable::Stable>::default(),
         Box::<s5_verdict::Verdict>::default(),
         Box::<s6_preconditions::Preconditions>::default(),

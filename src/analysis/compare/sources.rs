@@ -60,7 +60,7 @@ impl Source {
     /// The counters of a version: of errors, or of what was not slower than an edge.
     ///
     /// `name` is the version's Service, or its ReplicaSet where pods are told apart.
-    pub(super) fn queries(self, namespace: &str, side: Side, name: &str, slower_than: Option<GoDuration>) -> Queries {
+    pub fn queries(self, namespace: &str, side: Side, name: &str, slower_than: Option<GoDuration>) -> Queries {
         let matchers = self.matchers(namespace, side, name);
         let Names { total, errors, failed, durations, units } = self.names();
         match slower_than {

@@ -17,7 +17,7 @@ mod rows;
 mod setting;
 mod svg;
 mod text;
-mod units;
+pub mod units;
 
 #[cfg(test)]
 mod tests;

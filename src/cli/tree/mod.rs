@@ -11,6 +11,8 @@ mod table;
 mod tests;
 mod wait;
 
+pub use table::wrapped;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -62,7 +64,7 @@ pub fn draw(root: &Root, objects: &Objects, style: Style) -> String {
 
 impl Style {
     /// Colours a text by its mark, sparingly: good, bad, waiting for somebody.
-    fn paint(self, mark: &str, text: &str) -> String {
+    pub fn paint(self, mark: &str, text: &str) -> String {
         let code = match mark {
             "✔" => 32,
             "✖" | "⚠" => 31,
@@ -115,21 +117,21 @@ pub fn duration(seconds: i64) -> String {
 }
 
 /// Those of the objects that `owner` owns.
-fn owned<'a, K: ResourceExt>(objects: &'a [K], owner: &ObjectMeta) -> Vec<&'a K> {
+pub fn owned<'a, K: ResourceExt>(objects: &'a [K], owner: &ObjectMeta) -> Vec<&'a K> {
     let Some(uid) = &owner.uid else { return Vec::new() };
     let is_owned = |owners: &[OwnerReference]| owners.iter().any(|owner| owner.uid == *uid);
     objects.iter().filter(|object| is_owned(object.owner_references())).collect()
 }
 
-fn hash(metadata: &ObjectMeta) -> &str {
+pub fn hash(metadata: &ObjectMeta) -> &str {
     metadata.labels.as_ref().and_then(|labels| labels.get(names::POD_TEMPLATE_HASH)).map_or("", String::as_str)
 }
 
-fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+pub fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-fn revision(metadata: &ObjectMeta) -> i64 {
+pub fn revision(metadata: &ObjectMeta) -> i64 {
     annotation(metadata, names::REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 

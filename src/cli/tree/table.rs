@@ -111,7 +111,7 @@ fn marked(node: &Node) -> String {
 }
 
 /// The text in lines of at most `width` characters, broken between words; a word that is longer stays whole.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {

@@ -310,7 +310,14 @@ impl Sim {
                 return;
             }
             self.print(&plan);
-            self.execute(plan);
+            let reacts = due || !plan.actions.is_empty() || !plan.events.is_empty();
+            let done = self.execute(plan);
+            assert!(
+                reacts || !done || self.rests(),
+                "nothing would wake it to go on: {}\n{}",
+                decide(&self.world),
+                self.tail()
+            );
         }
         panic!("a hot loop:\n{}", self.trace);
     }
@@ -450,7 +457,14 @@ impl Sim {
         self.heals || !self.world.failures.iter().any(action)
     }
 
-    fn execute(&mut self, plan: Plan<RolloutStatus>) {
+    /// Whether nothing is to be done now, before anybody else has reacted to what was.
+    fn rests(&self) -> bool {
+        let plan = decide(&self.world);
+        plan.actions.is_empty() && Some(&plan.status) == self.world.rollout.status.as_ref()
+    }
+
+    /// Does what a plan says; whether all of it.
+    fn execute(&mut self, plan: Plan<RolloutStatus>) -> bool {
         let dies = self.flip(4);
         for action in &plan.actions {
             if dies && self.flip(2) {
@@ -463,7 +477,7 @@ impl Sim {
         }
         if dies {
             writeln!(self.trace, "  (the controller died)").unwrap();
-            return;
+            return false;
         }
         self.writes[2] += plan.events.len();
         self.events.extend(plan.events.into_iter().map(|event| event.reason));
@@ -471,6 +485,7 @@ impl Sim {
             self.writes[1] += 1;
             Arc::make_mut(&mut self.world.rollout).status = Some(plan.status);
         }
+        true
     }
 
     /// The last of the trace.

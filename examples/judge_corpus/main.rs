@@ -1,0 +1,52 @@
+//! A corpus of releases that are known to be good or bad, before the judge and before the usual threshold.
+//!
+//! ```sh
+//! make bench-judge
+//! ```
+//!
+//! The releases are made from a seed of their own, by rules that nothing of the judge was tuned on, and pass through the product's own
+//! looks: range vectors with resets, gaps and late series. Prints the tables of `docs/judging.md`; fails below 95% precision or
+//! recall, and when more than 1% of the bad ones with enough traffic are neither stopped nor held. `--releases N` (1,200) and `--seed N` (20260101) are for whoever is curious.
+
+mod counters;
+mod releases;
+mod score;
+#[path = "../judge_table/traffic.rs"]
+#[allow(dead_code)]
+mod traffic;
+mod trial;
+
+use std::process::ExitCode;
+
+use tidegate::api::analysis::AnalysisPhase;
+
+fn main() -> ExitCode {
+    let flag = |name: &str| {
+        let flag = std::env::args().position(|word| word == name)?;
+        std::env::args().nth(flag + 1)?.parse::<u64>().ok()
+    };
+    let (seed, count) = (flag("--seed").unwrap_or(20_260_101), flag("--releases").unwrap_or(1200));
+    let mut chunks = vec![Vec::new(), Vec::new()];
+    for (number, release) in releases::corpus(seed, count as usize).into_iter().enumerate() {
+        chunks[number % 2].push(release);
+    }
+    let run = |releases: Vec<releases::Release>| releases.into_iter().map(trial::run).collect::<Vec<_>>();
+    let trials: Vec<trial::Trial> = std::thread::scope(|scope| {
+        let running: Vec<_> = chunks.into_iter().map(|releases| scope.spawn(move || run(releases))).collect();
+        running.into_iter().flat_map(|chunk| chunk.join().expect("a release can be judged")).collect()
+    });
+    println!("{}", score::tables(&trials));
+    for trial in trials.iter().filter(|trial| trial.enough && trial.judge.phase != AnalysisPhase::Failed) {
+        println!("not stopped: {:?}: {}\n", trial.release, trial.said);
+    }
+    for trial in trials.iter().filter(|trial| !trial.release.is_bad() && trial.judge.phase == AnalysisPhase::Failed) {
+        println!("stopped wrongly: {:?}: {}\n", trial.release, trial.said);
+    }
+    let judge = score::Score::of(trials.iter(), score::JUDGE);
+    let most = judge.bad / 100;
+    if judge.precision() < 0.95 || judge.recall() < 0.95 || judge.let_through() > most {
+        eprintln!("the judge has a precision of {:.3} and a recall of {:.3}", judge.precision(), judge.recall());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

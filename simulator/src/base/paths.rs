@@ -1,0 +1,116 @@
+//! Scenarios that lead to where the others do not come: what goes wrong in them is a part of the story. They are small in
+//! number of faults: crashes and second leaders, and whatever time brings.
+
+use std::time::Duration;
+
+use super::manifests::{DEADLINE, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, UNDECIDED};
+use super::table::{release, until};
+use super::{Base, Goal, Step};
+use crate::observe::ROLLOUTS;
+use crate::script::{Metrics, Millis, User, Version, What};
+
+/// All of them.
+pub static PATHS: &[Base] = &[
+    // Three versions without a router, and one of them is forgotten.
+    path("basic-superseded", SHORT_HISTORY, Goal::Alone("red"), || {
+        vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            release("red"),
+            until(Goal::PausedAt(1, "red")),
+            user(User::Promote),
+        ]
+    }),
+    // Half of the traffic is at a version that another one replaces.
+    path("superseded-late", GATEWAY, Goal::Alone("red"), || {
+        vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+            until(Goal::PausedAt(3, "green")),
+            release("red"),
+            until(Goal::PausedAt(1, "red")),
+            user(User::Promote),
+        ]
+    }),
+    path("nginx-abort", NGINX, Goal::Aborted("blue"), || {
+        vec![release("green"), until(Goal::PausedAt(1, "green")), user(User::Abort)]
+    }),
+    // An update that was aborted at half of the traffic begins anew.
+    path("retry", GATEWAY, Goal::Alone("green"), || {
+        vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+            until(Goal::PausedAt(3, "green")),
+            user(User::Abort),
+            until(Goal::Aborted("blue")),
+            user(User::Retry),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+        ]
+    }),
+    path("abort-at-rest", GATEWAY, Goal::Alone("blue"), || vec![user(User::Abort)]),
+    // A version that never gets ready was to be promoted at once.
+    path("promote-full-abort", GATEWAY, Goal::Aborted("blue"), || {
+        vec![
+            release("sick"),
+            until(Goal::Updating("sick")),
+            user(User::PromoteFull),
+            Step::Wait(Duration::from_secs(3)),
+            user(User::Abort),
+        ]
+    }),
+    path("abort-broken", GATEWAY, Goal::Aborted("blue"), || {
+        vec![release("green"), until(Goal::PausedAt(1, "green")), user(User::Break), user(User::Abort)]
+    }),
+    path("never-ready", DEADLINE, Goal::Aborted("blue"), || vec![release("sick")]),
+    // Stable is in ruins, and its successor the cure.
+    path("bad-stable", GATEWAY, Goal::Alone("green"), || {
+        vec![
+            Step::Befall(What::Unready(Version::Stable, Millis(900_000))),
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+        ]
+    }),
+    path("restart", GATEWAY, Goal::Alone("blue"), || {
+        vec![user(User::Scale(1)), until(Goal::Sized(1)), user(User::Restart)]
+    }),
+    path("nan", INLINE, Goal::Aborted("blue"), || vec![Step::Metrics(Some(Metrics::NaN)), release("green")]),
+    path("no-data", INLINE, Goal::Aborted("blue"), || vec![Step::Metrics(Some(Metrics::Empty)), release("green")]),
+    path("metrics-down", INLINE, Goal::Aborted("blue"), || vec![Step::Metrics(Some(Metrics::Error)), release("green")]),
+    path("late-bad", INLINE, Goal::Aborted("blue"), || {
+        vec![release("green"), until(Goal::Measured(1)), Step::Metrics(Some(Metrics::Bad))]
+    }),
+    path("undecided", UNDECIDED, Goal::Aborted("blue"), || {
+        vec![
+            Step::Metrics(Some(Metrics::NaN)),
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            Step::Wait(Duration::from_secs(5)),
+            user(User::Abort),
+        ]
+    }),
+    path("judged-before", JUDGED_BLUE_GREEN, Goal::Aborted("blue"), || {
+        vec![Step::Metrics(Some(Metrics::Bad)), release("green")]
+    }),
+    path("judged-after", JUDGED_BLUE_GREEN, Goal::Aborted("blue"), || {
+        vec![release("green"), until(Goal::Measured(2)), Step::Metrics(Some(Metrics::Bad))]
+    }),
+    path("judged-good", JUDGED_BLUE_GREEN, Goal::Alone("green"), || vec![release("green")]),
+    path("experiment-abort", EXPERIMENT, Goal::Aborted("blue"), || {
+        vec![release("green"), until(Goal::Measured(1)), user(User::Abort)]
+    }),
+    path("experiment-bad", EXPERIMENT, Goal::Aborted("blue"), || {
+        vec![Step::Metrics(Some(Metrics::Bad)), release("green")]
+    }),
+];
+
+const fn path(name: &'static str, manifest: &'static str, ends: Goal, steps: fn() -> Vec<Step>) -> Base {
+    Base { name, manifest, template_in: ROLLOUTS, steps, ends }
+}
+
+fn user(user: User) -> Step {
+    Step::Do(user)
+}

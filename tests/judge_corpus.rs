@@ -1,0 +1,33 @@
+//! The corpus of releases that are known to be good or bad, in short; `make bench-judge` has the whole.
+
+#[path = "../examples/judge_corpus/counters.rs"]
+mod counters;
+#[path = "../examples/judge_corpus/releases.rs"]
+mod releases;
+#[path = "../examples/judge_corpus/score.rs"]
+#[allow(dead_code)]
+mod score;
+#[path = "../examples/judge_table/traffic.rs"]
+#[allow(dead_code)]
+mod traffic;
+#[path = "../examples/judge_corpus/trial.rs"]
+#[allow(dead_code)]
+mod trial;
+
+use releases::TROUBLES;
+use score::{JUDGE, Score, THRESHOLD};
+
+#[test]
+fn bad_releases_are_stopped_and_good_ones_are_not() {
+    let trials: Vec<trial::Trial> = releases::corpus(7, 360).into_iter().map(trial::run).collect();
+    let judge = Score::of(trials.iter(), JUDGE);
+    println!("{}", score::tables(&trials));
+    assert!(judge.good >= 200 && judge.bad + judge.hard >= 100 && judge.bad >= 50, "{judge:?}");
+    for trouble in TROUBLES {
+        assert!(trials.iter().filter(|trial| trial.release.has(trouble)).count() >= 20, "{trouble:?}");
+    }
+    assert!(judge.precision() >= 0.95 && judge.recall() >= 0.95, "{judge:?}");
+    assert_eq!(judge.let_through(), 0, "{judge:?}");
+    let threshold = Score::of(trials.iter(), THRESHOLD);
+    assert!(threshold.recall() < judge.recall(), "{threshold:?}");
+}
