@@ -20,6 +20,7 @@ use tidegate::controller::{self, settings::Settings};
 use tidegate::providers::http::Network;
 use tidegate::providers::{JobTarget, Providers};
 use tidegate::sandbox::Cluster;
+use tidegate::sandbox::prometheus::{Prometheus, RecordedSeries};
 
 #[test]
 fn manifests_pass_lint() {
@@ -279,8 +280,55 @@ fn getting_started_goes_as_it_says() {
 /// Plans are the same each time: each stands in the manual as it is printed. `UPDATE_DOCS=1` writes them anew.
 #[test]
 fn plans_are_as_they_are_shown() {
-    let page = pages().into_iter().find(|page| page.path == "docs/plan.md").unwrap();
-    let folder = Folder::new("plan");
+    let shown = sessions_are_as_they_are_printed("docs/plan.md", "plan", &[]);
+    assert!(shown >= 3, "only {shown} plans are shown");
+}
+
+/// So are backtests, over the history of a service that the page tells of.
+#[tokio::test(flavor = "multi_thread")]
+async fn backtests_are_as_they_are_shown() {
+    let serving = Prometheus::recorded(a_day_of_requests()).serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let shown = tokio::task::spawn_blocking(move || {
+        sessions_are_as_they_are_printed("docs/backtest.md", "backtest", &[("http://localhost:9090", &serving.url())])
+    });
+    let shown = shown.await.unwrap();
+    assert!(shown >= 4, "only {shown} backtests are shown");
+}
+
+/// A service's requests, scraped every 15 s for 26 hours, by a fixed sequence of dice. At night there are few; from ten to half past
+/// ten half of them fail.
+fn a_day_of_requests() -> Vec<RecordedSeries> {
+    let start: i64 = "2025-03-02T22:00:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let mut dice = 1_u64;
+    let mut roll = || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as f64 / (1_u64 << 31) as f64
+    };
+    let mut counts = [0.0_f64; 2];
+    let mut samples = [Vec::new(), Vec::new()];
+    for number in 0..26 * 240 {
+        let hour = (22.0 + f64::from(number) / 240.0) % 24.0;
+        let is_night = (2.0..5.0).contains(&hour);
+        let broken = number > 240 && (10.0..10.5).contains(&hour);
+        for _ in 0..if is_night { 6 } else { 60 } {
+            let failed = roll() < if broken { 0.5 } else { 0.01 };
+            counts[usize::from(failed)] += 1.0;
+        }
+        for (samples, count) in samples.iter_mut().zip(counts) {
+            samples.push((start + i64::from(number) * 15_000, count));
+        }
+    }
+    let series = samples.into_iter().zip(["200", "500"]).map(|(samples, code)| {
+        let labels = [("__name__", "http_requests_total"), ("service", "web"), ("code", code)];
+        RecordedSeries { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), samples }
+    });
+    series.collect()
+}
+
+/// Runs the sessions of a page in a folder with its files. `addresses` are those that the page names, and those that are there.
+fn sessions_are_as_they_are_printed(path: &str, name: &str, addresses: &[(&str, &str)]) -> usize {
+    let page = pages().into_iter().find(|page| page.path == path).unwrap();
+    let folder = Folder::new(name);
     page.save(&folder.0);
     let path = std::env::var("PATH").unwrap_or_default();
     let binaries = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().unwrap();
@@ -288,23 +336,27 @@ fn plans_are_as_they_are_shown() {
     let mut text = page.text.clone();
     let mut shown = 0;
     for block in page.blocks.iter().filter(|block| block.info == "console") {
-        let (command, _) = block.text.split_once('\n').unwrap();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", command.strip_prefix("$ ").unwrap()]).current_dir(&folder.0).env("PATH", &path);
-        let output = shell.output().unwrap();
-        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        let now = format!("{command}\n{printed}");
+        let mut now = String::new();
+        for command in block.text.lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let there = addresses.iter().fold(command.to_owned(), |text, (named, real)| text.replace(named, real));
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &there]).current_dir(&folder.0).env("PATH", &path);
+            let output = shell.output().unwrap();
+            let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            let printed = addresses.iter().fold(printed, |text, (named, real)| text.replace(real, named));
+            now.push_str(&format!("$ {command}\n{printed}"));
+            shown += 1;
+        }
         if std::env::var_os("UPDATE_DOCS").is_some() {
             text = text.replace(&block.text, &now);
         } else {
-            assert!(block.text == now, "{}: it says now:\n{printed}", block.place);
+            assert!(block.text == now, "{}: it says now:\n{now}", block.place);
         }
-        shown += 1;
     }
-    assert!(shown >= 3, "only {shown} plans are shown");
     if text != page.text {
         std::fs::write(root().join(&page.path), text).unwrap();
     }
+    shown
 }
 
 /// The lines of the page come in this order in the output. What is different each time is left out: ages, the names of

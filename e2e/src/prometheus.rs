@@ -102,6 +102,8 @@ impl Prometheus {
                 .arg(format!("--config.file={}", self.folder.join("prometheus.yml").display()))
                 .arg(format!("--storage.tsdb.path={}", self.folder.join("data").display()))
                 .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
+                // What it is given of the past is older than the default of fifteen days.
+                .arg("--storage.tsdb.retention.time=90d")
                 .arg("--log.level=warn"),
             &self.folder,
         )?;

@@ -7,6 +7,7 @@
 //! Both halves look at the same [`RunWorld`]. When the shell crashes between them, or the status cannot be written, the
 //! measurement is lost and taken again.
 
+mod asked;
 mod silence;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::api::field_error::FieldPath;
 use crate::api::resource::{ANALYSIS_RUN, ObjectRef};
 use crate::plan::{Action, Basis, Plan};
 
+pub use asked::{Asked, asked};
 pub use silence::{Silence, silence};
 
 /// Between an error and the next try, whatever the interval.

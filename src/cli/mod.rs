@@ -1,5 +1,6 @@
 //! The commands, one file each. A new command is a new file and one line in the table below.
 
+mod backtest;
 mod calibrate;
 mod change;
 mod completion;
@@ -10,6 +11,7 @@ mod create;
 mod demo;
 mod get;
 pub mod in_process;
+mod incident;
 mod kind;
 pub mod lint;
 mod list;
@@ -62,6 +64,7 @@ macro_rules! commands {
 
 commands! {
     Abort(change::Abort),
+    Backtest(backtest::Backtest),
     Calibrate(calibrate::Calibrate),
     #[command(name = "__complete", hide = true)]
     Complete(completion::Complete),
@@ -71,6 +74,7 @@ commands! {
     Create(create::Create),
     Demo(demo::Demo),
     Get(get::Get),
+    Incident(incident::Incident),
     Lint(lint::Lint),
     List(list::List),
     Pause(change::Pause),

@@ -5,6 +5,7 @@
 //! What is left of it would be the names of a few parameters.
 
 pub mod history;
+mod past;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,16 +17,18 @@ use futures::future::BoxFuture;
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::http::{Request, Response, Url};
-use super::{Answer, Call, Found, Provider, Reading, http as bounded, oauth};
+use super::http::{HttpError, Request, Response, Url};
+use super::{Answer, Call, Found, Provider, Reading, Services, http as bounded, oauth};
 use crate::analysis::compare::{Answers, Look, Question, Sampled};
 use crate::analysis::expr::{self, Value};
 use crate::analysis::metric::ProviderKind;
 use crate::api::analysis::Metric;
 use crate::api::duration::GoDuration;
 use crate::api::providers::{Prometheus as Settings, RangeQuery};
+
+pub use past::{Past, PastError, Shape, Whole};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -56,7 +59,7 @@ impl Provider for Prometheus {
 async fn query(call: Call<'_>) -> Answer {
     let settings = call.task.metric.provider.prometheus.as_ref().ok_or("provider.prometheus is not set")?;
     let question = parameters(settings, call.services.clock.now())?;
-    let response = ask(settings, question, call).await?;
+    let response = ask(settings, question, call.services).await.map_err(|error| error.to_string())?;
     Ok(Reading::Judge(Box::new(move || parse(response.status, &response.body))))
 }
 
@@ -69,8 +72,8 @@ async fn compare(call: Call<'_>, look: &Look) -> Answer {
     for question in look.questions() {
         let optional = question.optional();
         let (asked, look) = (question.asked, look.clone());
-        let noted = match ask(settings, samples(settings, question)?, call).await {
-            Err(problem) => Err(problem),
+        let noted = match ask(settings, samples(settings, question)?, call.services).await {
+            Err(problem) => Err(problem.to_string()),
             Ok(Response { status, body, .. }) => {
                 let before = answers.clone();
                 call.services
@@ -91,23 +94,39 @@ async fn compare(call: Call<'_>, look: &Look) -> Answer {
     Ok(Reading::Compared(Box::new(look.judge(&answers))))
 }
 
-async fn ask(settings: &Settings, (path, form): (&str, Form), call: Call<'_>) -> Result<Response, String> {
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// It cannot be asked for as the user would have it.
+    #[error("{0}")]
+    Wrong(String),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+impl From<String> for Unanswered {
+    fn from(problem: String) -> Self {
+        Self::Wrong(problem)
+    }
+}
+
+async fn ask(settings: &Settings, (path, form): (&str, Form), services: &Services) -> Result<Response, Unanswered> {
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut url = address(settings, call.services.prometheus_address.as_deref())?;
+    let mut url = address(settings, services.prometheus_address.as_deref())?;
     url.set_path(&format!("{}/api/v1/{path}", url.path().trim_end_matches('/')));
 
-    let request = request(Method::POST, url.clone(), settings, call).await?.form(&form);
-    let mut response = send(request, settings, call).await?;
+    let request = request(Method::POST, url.clone(), settings, services).await?.form(&form);
+    let mut response = send(request, settings, services).await?;
     if matches!(response.status, 405 | 501) {
         // Some gateways in front of Prometheus allow reading by GET only.
         url.query_pairs_mut().extend_pairs(&form);
-        let request = self::request(Method::GET, url, settings, call).await?;
-        response = send(request, settings, call).await?;
+        let request = self::request(Method::GET, url, settings, services).await?;
+        response = send(request, settings, services).await?;
     }
     Ok(response)
 }
 
-async fn request(method: Method, url: Url, settings: &Settings, call: Call<'_>) -> Result<Request, String> {
+async fn request(method: Method, url: Url, settings: &Settings, services: &Services) -> Result<Request, String> {
     let mut request = Request::new(method, url);
     request.insecure = settings.insecure;
     request.timeout = bounded::timeout(settings.timeout, TIMEOUT);
@@ -115,15 +134,15 @@ async fn request(method: Method, url: Url, settings: &Settings, call: Call<'_>) 
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         request.basic_auth = Some((text(&basic.username), text(&basic.password)));
     }
-    oauth::authorize(&mut request, settings.authentication.oauth2.as_ref(), call.services).await?;
+    oauth::authorize(&mut request, settings.authentication.oauth2.as_ref(), services).await?;
     request.with_headers(&settings.headers)
 }
 
-async fn send(request: Request, settings: &Settings, call: Call<'_>) -> Result<Response, String> {
+async fn send(request: Request, settings: &Settings, services: &Services) -> Result<Response, HttpError> {
     let insecure = request.insecure;
-    let response = call.services.transport.send(request).await.map_err(|error| error.to_string())?;
+    let response = services.transport.send(request).await?;
     if response.status == 401 {
-        oauth::refused(settings.authentication.oauth2.as_ref(), insecure, call.services);
+        oauth::refused(settings.authentication.oauth2.as_ref(), insecure, services);
     }
     Ok(response)
 }
@@ -193,11 +212,12 @@ fn seconds(instant: Timestamp) -> String {
     (instant.as_millisecond() as f64 / 1000.0).to_string()
 }
 
+/// What every answer has, around data of some kind.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope {
+struct Envelope<D> {
     status: String,
-    data: Option<Data>,
+    data: Option<D>,
     #[serde(default)]
     error_type: String,
     #[serde(default)]
@@ -242,7 +262,7 @@ struct Labels {
 
 /// The series of a range.
 fn sampled(status: u16, body: &Bytes) -> Result<Vec<Sampled>, String> {
-    let Envelope { data, warnings, .. } = envelope(status, body)?;
+    let Envelope { data, warnings, .. } = envelope::<Data>(status, body)?;
     if let Some(warning) = warnings.first() {
         // What is missing may be one version's.
         return Err(format!("the answer may not be whole: {warning}"));
@@ -261,7 +281,7 @@ fn sampled(status: u16, body: &Bytes) -> Result<Vec<Sampled>, String> {
 }
 
 fn parse(status: u16, body: &Bytes) -> Result<Found, String> {
-    let Envelope { data, warnings, .. } = envelope(status, body)?;
+    let Envelope { data, warnings, .. } = envelope::<Data>(status, body)?;
     let metadata = if warnings.is_empty() {
         BTreeMap::new()
     } else {
@@ -296,8 +316,8 @@ fn parse(status: u16, body: &Bytes) -> Result<Found, String> {
     Ok(Found { no_data: values.is_empty(), value: Value::floats(values), text, metadata })
 }
 
-fn envelope(status: u16, body: &Bytes) -> Result<Envelope, String> {
-    let envelope: Result<Envelope, _> = serde_json::from_slice(body);
+fn envelope<D: DeserializeOwned>(status: u16, body: &Bytes) -> Result<Envelope<D>, String> {
+    let envelope: Result<Envelope<D>, _> = serde_json::from_slice(body);
     // Only these codes come from Prometheus itself and not from something on the way to it.
     let api_error = matches!(status, 400 | 422 | 503);
     let envelope = match envelope {

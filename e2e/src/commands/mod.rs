@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod backtest;
 mod bench;
 mod demo;
 mod fidelity;
@@ -34,6 +35,8 @@ pub enum Command {
     Demo(demo::Demo),
     /// Measures memory, CPU, API writes and latencies of the controller
     Bench(bench::Bench),
+    /// Tries analyses on a month of history in a real Prometheus
+    Backtest(backtest::Backtest),
     /// Kills the controller in the middle of releases, and takes away what they need
     Kill(kill::Kill),
     /// Releases of twenty Rollouts while everything around them is killed, paused and restarted
@@ -77,6 +80,7 @@ impl Command {
             Self::Test(command) => command.run(&folder).await,
             Self::Demo(command) => command.run(&folder).await,
             Self::Bench(command) => command.run(&folder).await,
+            Self::Backtest(command) => command.run(&folder).await,
             Self::Kill(command) => command.run(&folder).await,
             Self::Storm(command) => command.run(&folder).await,
             Self::Smoke(command) => command.run(&folder).await,

@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::scenarios::{FLAGS, play};
-use super::suites;
+use super::{backtest, suites};
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
 use crate::chart::{self, RELEASE};
@@ -35,6 +35,9 @@ const RIGHTS_NAMESPACES: &str = "rights-";
 const DENIED: Duration = Duration::from_secs(45);
 /// `make storm` has a longer one.
 const STORM: StormOptions = StormOptions { length: Duration::from_secs(120), seed: 1 };
+
+/// Of history; `tidegate-e2e backtest` has a month.
+const DAYS: i64 = 1;
 
 #[derive(Debug, clap::Args)]
 pub struct Test {
@@ -70,6 +73,8 @@ impl Test {
         for (name, options, tests) in suites() {
             tally.absorb(suite::run(&folder.join(name), options, &tests).await?);
         }
+        let past = folder.join("backtest");
+        tally.test("analyses_are_tried_on_the_past_of_a_real_prometheus", backtest::check(&past, DAYS)).await;
         tally.test("releases_end_well_in_a_storm", storm::run(&folder.join("storm"), STORM)).await;
         Ok(())
     }

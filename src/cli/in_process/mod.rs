@@ -13,7 +13,7 @@ use crate::providers::{JobTarget, Providers};
 use crate::sandbox::{ApiServer, Cluster};
 
 pub use rolling::{Rolling, RollingError};
-pub use transport::ask;
+pub use transport::{Question, When, ask, respond};
 
 /// Who runs the gateways of clusters in memory.
 pub const GATEWAY_NAMESPACE: &str = "gateway-system";

@@ -16,6 +16,7 @@ use super::report::{
 };
 use super::rows::rows;
 use super::setting::Setting;
+use super::units::wilson;
 use crate::api::names;
 use crate::cli::in_process::Rolling;
 
@@ -228,7 +229,7 @@ fn repeated(
         completed,
         rolled_back,
         other: repeat - completed - rolled_back,
-        rolled_back_between: wilson(rolled_back, repeat),
+        rolled_back_between: wilson(rolled_back as f64, repeat as f64),
         completed_seconds: times(Outcome::Completed),
         rolled_back_seconds: times(Outcome::RolledBack),
         failed_requests: quantiles(courses.iter().map(|course| course.requests.failed() as f64).collect()),
@@ -245,18 +246,6 @@ fn quantiles(mut values: Vec<f64>) -> Option<Quantiles> {
     Some(Quantiles { p10: at(0.1)?, p50: at(0.5)?, p90: at(0.9)?, max: at(1.0)? })
 }
 
-/// Wilson's interval of a share with 95% confidence: good for shares near 0 and 1, too.
-fn wilson(hits: u64, of: u64) -> [f64; 2] {
-    const Z: f64 = 1.959_963_984_540_054;
-    let (n, p) = (of as f64, hits as f64 / of as f64);
-    let middle = p + Z * Z / (2.0 * n);
-    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let whole = 1.0 + Z * Z / n;
-    let [low, high] = [(middle - spread) / whole, (middle + spread) / whole];
-    // What was never seen is not excluded; what was always seen is not either.
-    [if hits == 0 { 0.0 } else { low.max(0.0) }, if hits == of { 1.0 } else { high.min(1.0) }]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,14 +257,5 @@ mod tests {
         let one = quantiles(vec![7.0]).unwrap();
         assert_eq!((one.p10, one.max), (7.0, 7.0));
         assert_eq!(quantiles(Vec::new()), None);
-    }
-
-    #[test]
-    fn the_interval_of_a_share_is_wilsons() {
-        // Newcombe (1998), table I.
-        let [low, high] = wilson(81, 263);
-        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4, "{low} {high}");
-        let [low, high] = wilson(0, 20);
-        assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
     }
 }

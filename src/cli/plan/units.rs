@@ -1,4 +1,4 @@
-//! Shares and durations as people write and read them.
+//! Shares and durations as people write and read them, and how certain a share is.
 
 pub use crate::analysis::judge::words::grouped as count;
 
@@ -61,6 +61,18 @@ pub fn plural(number: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(number as u64), if number == 1 { "" } else { "s" })
 }
 
+/// Wilson's interval of a share with 95% confidence: good for shares near 0 and 1, too.
+pub fn wilson(hits: f64, of: f64) -> [f64; 2] {
+    const Z: f64 = 1.959_963_984_540_054;
+    let (n, p) = (of, hits / of);
+    let middle = p + Z * Z / (2.0 * n);
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let whole = 1.0 + Z * Z / n;
+    let [low, high] = [(middle - spread) / whole, (middle + spread) / whole];
+    // What was never seen is not excluded; what was always seen is not either.
+    [if hits == 0.0 { 0.0 } else { low.max(0.0) }, if hits == of { 1.0 } else { high.min(1.0) }]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +92,14 @@ mod tests {
         assert!(share("120%").is_err() && share("-1").is_err() && share("x").is_err());
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("90").is_err() && duration("-5s").is_err());
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_wilsons() {
+        // Newcombe (1998), table I.
+        let [low, high] = wilson(81.0, 263.0);
+        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4, "{low} {high}");
+        let [low, high] = wilson(0.0, 20.0);
+        assert!(low == 0.0 && (high - 0.1611).abs() < 1e-4, "{low} {high}");
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::QueryError;
 use super::functions;
 use super::parse::{Aggregation, Expr, Grouping, Operator, Selector};
-use super::series::{self, Series};
-use super::{Metrics, QueryError};
-use crate::sandbox::traffic::Record;
+use super::series::{Series, Source};
 
 /// How far back the present value of a series may lie.
-const LOOKBACK: i64 = 5 * 60_000;
+pub(super) const LOOKBACK: i64 = 5 * 60_000;
 
 pub(super) type Labels = BTreeMap<String, String>;
 
@@ -43,8 +42,7 @@ impl Worth {
 
 /// What a query looks at.
 pub(super) struct Context<'a> {
-    pub(super) record: &'a Record,
-    pub(super) metrics: &'a Metrics,
+    pub(super) source: &'a dyn Source,
     /// Milliseconds of API time.
     pub(super) at: i64,
     /// When the newest sample was taken, in the same way.
@@ -78,7 +76,7 @@ impl Context<'_> {
         let to = self.at - selector.offset;
         let from = to - selector.range.unwrap_or(LOOKBACK);
         let taken = to.min(self.newest);
-        let series = series::select(self.record, self.metrics, &selector.matchers, from, taken)?;
+        let series = self.source.select(&selector.matchers, from, taken)?;
         if selector.range.is_some() {
             return Ok(Worth::Matrix(series, from, to));
         }

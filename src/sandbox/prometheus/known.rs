@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::parse::{Expr, MatchKind, Selector, parse};
+use super::parse::{MatchKind, Selector, collect, parse};
 use super::{Prometheus, QueryError};
 
 /// What the exporters have: the counter of requests, the histogram of their durations, the labels of both.
@@ -67,20 +67,6 @@ impl Prometheus {
         let ranges = selectors.iter().filter_map(|selector| selector.range).map(millis);
         let reach = selectors.iter().map(|selector| millis(selector.range.unwrap_or(0) + selector.offset));
         Ok(Examined { shortest_range: ranges.min(), reach: reach.max().unwrap_or_default() })
-    }
-}
-
-fn collect<'a>(expr: &'a Expr, selectors: &mut Vec<&'a Selector>) {
-    match expr {
-        Expr::Number(_) | Expr::Text(_) => {}
-        Expr::Selector(selector) => selectors.push(selector),
-        Expr::Call { args, .. } => args.iter().for_each(|arg| collect(arg, selectors)),
-        Expr::Aggregate { of, .. } => collect(of, selectors),
-        Expr::Negated(inner) => collect(inner, selectors),
-        Expr::Binary { left, right, .. } => {
-            collect(left, selectors);
-            collect(right, selectors);
-        }
     }
 }
 

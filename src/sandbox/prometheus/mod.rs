@@ -4,11 +4,14 @@
 //! are those that ingress-nginx, Traefik, Istio and usual client libraries export. Of PromQL there are selectors with
 //! ranges and offsets, all operators but many-to-one matching, the aggregations `sum`, `avg`, `max`, `min` and `count`, and
 //! the functions that judge requests; what is not there is refused by name.
+//!
+//! [`Prometheus::recorded`] answers queries about series that a real Prometheus had.
 
 mod eval;
 mod functions;
 mod known;
 mod parse;
+mod recorded;
 mod series;
 mod serve;
 
@@ -23,11 +26,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 pub use known::Examined;
+pub use parse::{Selected, selected};
+pub use recorded::{RecordedSeries, covers};
 pub use serve::PrometheusServing;
 
-use super::traffic::{self, Record};
+use super::traffic::Record;
 use crate::clock::Clock;
 use eval::{Context, Worth};
+use recorded::Recorded;
+use series::{Scraped, Source};
 
 /// The most points of one series that a range query may ask for, as in Prometheus.
 const MOST_POINTS: i64 = 11_000;
@@ -39,19 +46,9 @@ pub struct Prometheus {
 }
 
 struct Shared {
-    record: Arc<Mutex<Record>>,
-    metrics: Metrics,
+    source: Box<dyn Source>,
     clock: Clock,
-    /// Brings the record up to now.
-    catch_up: Box<dyn Fn() + Send + Sync>,
     fault: Mutex<PrometheusFault>,
-}
-
-/// How metrics are collected.
-#[derive(Clone, Debug)]
-struct Metrics {
-    /// In milliseconds.
-    scrape_interval: i64,
 }
 
 /// What is wrong with a Prometheus.
@@ -92,8 +89,17 @@ impl Prometheus {
         catch_up: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         let scrape_interval = i64::try_from(scrape_interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let metrics = Metrics { scrape_interval };
-        Self { shared: Arc::new(Shared { record, metrics, clock, catch_up, fault: Mutex::default() }) }
+        Self::over(Box::new(Scraped { record, scrape_interval, catch_up }), clock)
+    }
+
+    /// A Prometheus that has these series and gets no more.
+    pub fn recorded(series: Vec<RecordedSeries>) -> Self {
+        // All that there is to come has come.
+        Self::over(Box::new(Recorded::new(series)), Clock::starting_at(Timestamp::MAX))
+    }
+
+    fn over(source: Box<dyn Source>, clock: Clock) -> Self {
+        Self { shared: Arc::new(Shared { source, clock, fault: Mutex::default() }) }
     }
 
     /// Lets something go wrong from now on. All faults are seen over HTTP; [`Prometheus::query`] sees those of the data.
@@ -184,9 +190,8 @@ impl Prometheus {
             PrometheusFault::Empty => i64::MIN,
             _ => self.shared.clock.now().as_millisecond(),
         };
-        (self.shared.catch_up)();
-        let record = traffic::lock(&self.shared.record);
-        let context = Context { record: &record, metrics: &self.shared.metrics, at, newest };
+        self.shared.source.catch_up();
+        let context = Context { source: self.shared.source.as_ref(), at, newest };
         let worth = context.eval(expr)?;
         Ok(match worth {
             Worth::Vector(samples) if fault == PrometheusFault::NotANumber => {

@@ -112,6 +112,80 @@ pub(super) fn parse(text: &str) -> Result<Expr, QueryError> {
     }
 }
 
+/// The selectors in an expression, in their order.
+pub(super) fn collect<'a>(expr: &'a Expr, selectors: &mut Vec<&'a Selector>) {
+    match expr {
+        Expr::Number(_) | Expr::Text(_) => {}
+        Expr::Selector(selector) => selectors.push(selector),
+        Expr::Call { args, .. } => args.iter().for_each(|arg| collect(arg, selectors)),
+        Expr::Aggregate { of, .. } => collect(of, selectors),
+        Expr::Negated(inner) => collect(inner, selectors),
+        Expr::Binary { left, right, .. } => {
+            collect(left, selectors);
+            collect(right, selectors);
+        }
+    }
+}
+
+/// Series that a query looks at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Selected {
+    /// A selector of them, without range and offset.
+    pub selector: String,
+    /// How far the query looks back for their samples, in milliseconds.
+    pub reach: i64,
+}
+
+/// What a query looks at.
+///
+/// # Errors
+/// The query cannot be read, or has something in it that is not evaluated here.
+pub fn selected(query: &str) -> Result<Vec<Selected>, QueryError> {
+    let expr = parse(query)?;
+    let mut selectors = Vec::new();
+    collect(&expr, &mut selectors);
+    let selected = selectors.into_iter().map(|selector| Selected {
+        selector: selector.to_string(),
+        reach: selector.range.unwrap_or(super::eval::LOOKBACK).saturating_add(selector.offset.max(0)),
+    });
+    Ok(selected.collect())
+}
+
+impl std::fmt::Display for Selector {
+    /// The series, without range and offset.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let is_name = |it: &&Matcher| it.label == "__name__" && it.kind == MatchKind::Equal;
+        let name = self.matchers.iter().find(is_name).filter(|name| is_metric_name(&name.value));
+        f.write_str(name.map_or("", |name| name.value.as_str()))?;
+        let rest: Vec<String> = self
+            .matchers
+            .iter()
+            .filter(|it| !name.is_some_and(|name| std::ptr::eq(name, *it)))
+            .map(Matcher::to_string)
+            .collect();
+        if name.is_none() || !rest.is_empty() { write!(f, "{{{}}}", rest.join(",")) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Display for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = match self.kind {
+            MatchKind::Equal => "=",
+            MatchKind::NotEqual => "!=",
+            MatchKind::Matches => "=~",
+            MatchKind::MatchesNot => "!~",
+        };
+        let value = self.value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t");
+        write!(f, "{}{sign}\"{value}\"", self.label)
+    }
+}
+
+fn is_metric_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
+    bytes.next().is_some_and(|first| word(first) && !first.is_ascii_digit()) && bytes.all(word)
+}
+
 /// Reads a duration such as `1h30m`, as milliseconds.
 pub(super) fn duration(text: &str) -> Option<i64> {
     let (mut total, mut rest) = (0_i64, text);

@@ -1,11 +1,39 @@
 //! The metrics that gateways and pods would export about the recorded requests.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
+use super::QueryError;
 use super::eval::Labels;
 use super::parse::{MatchKind, Matcher};
-use super::{Metrics, QueryError};
-use crate::sandbox::traffic::{BUCKETS, Counts, Line, Outcome, Record, Via};
+use crate::sandbox::traffic::{self, BUCKETS, Counts, Line, Outcome, Record, Via};
+
+/// Where series come from.
+pub(super) trait Source: Send + Sync {
+    /// The series that match, with their samples after `from` until `to`, in the order of their labels.
+    fn select(&self, matchers: &[Matcher], from: i64, to: i64) -> Result<Vec<Series>, QueryError>;
+
+    /// Brings what there is up to now.
+    fn catch_up(&self) {}
+}
+
+/// What was scraped from the gateways and pods of a cluster.
+pub(super) struct Scraped {
+    pub(super) record: Arc<Mutex<Record>>,
+    /// In milliseconds.
+    pub(super) scrape_interval: i64,
+    pub(super) catch_up: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Source for Scraped {
+    fn select(&self, matchers: &[Matcher], from: i64, to: i64) -> Result<Vec<Series>, QueryError> {
+        select(&traffic::lock(&self.record), self.scrape_interval, matchers, from, to)
+    }
+
+    fn catch_up(&self) {
+        (self.catch_up)();
+    }
+}
 
 /// A series and its samples, as `(milliseconds, value)`.
 pub(super) struct Series {
@@ -142,10 +170,9 @@ impl Field {
     }
 }
 
-/// The series that match, with their samples after `from` until `to`, in the order of their labels.
-pub(super) fn select(
+fn select(
     record: &Record,
-    metrics: &Metrics,
+    scrape_interval: i64,
     matchers: &[Matcher],
     from: i64,
     to: i64,
@@ -175,7 +202,7 @@ pub(super) fn select(
     let by_pods = |labels: &Labels| labels.contains_key("pod");
     let series = found.into_iter().map(|(labels, parts)| {
         let ended = parts.iter().map(|(line, _)| line.gone()).max().flatten().filter(|_| by_pods(&labels));
-        let samples = samples(&parts, metrics.scrape_interval, from, to, ended);
+        let samples = samples(&parts, scrape_interval, from, to, ended);
         Series { labels, samples, ended }
     });
     Ok(series.filter(|series| !series.samples.is_empty()).collect())
@@ -217,13 +244,13 @@ fn samples(parts: &[(&Line, Field)], interval: i64, from: i64, to: i64, ended: O
 }
 
 /// A matcher that is ready to use.
-enum Test<'a> {
+pub(super) enum Test<'a> {
     Text { label: &'a str, value: &'a str, wanted: bool },
     Pattern { label: &'a str, pattern: regex::Regex, wanted: bool },
 }
 
 impl<'a> Test<'a> {
-    fn of(matcher: &'a Matcher) -> Result<Self, QueryError> {
+    pub(super) fn of(matcher: &'a Matcher) -> Result<Self, QueryError> {
         let Matcher { label, kind, value } = matcher;
         let wanted = matches!(kind, MatchKind::Equal | MatchKind::Matches);
         if matches!(kind, MatchKind::Equal | MatchKind::NotEqual) {
@@ -235,7 +262,7 @@ impl<'a> Test<'a> {
     }
 
     /// An absent label is empty.
-    fn passes(&self, labels: &Labels) -> bool {
+    pub(super) fn passes(&self, labels: &Labels) -> bool {
         let found = |label: &str| labels.get(label).map(String::as_str).unwrap_or_default();
         match self {
             Test::Text { label, value, wanted } => (found(label) == *value) == *wanted,
