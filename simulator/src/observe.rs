@@ -312,6 +312,17 @@ impl View {
         sum
     }
 
+    /// The other ReplicaSets with available pods that carry the shares of these Services together with this one: which of
+    /// them a request meets nobody decides, and they stand in for each other.
+    pub fn bearers<'a>(&'a self, name: &'a str, shares: &'a BTreeMap<String, f64>) -> impl Iterator<Item = Set<'a>> {
+        let carried = move |service: &str| shares.get(service).is_some_and(|share| *share > 0.0);
+        let others = self.own_sets().filter(move |other| other.name != name && other.available.min(other.wanted) > 0);
+        others.filter(move |other| {
+            let mut services = self.services_of(other.name);
+            services.any(|service| carried(service) && self.services_of(name).any(|own| own == service))
+        })
+    }
+
     /// The state of the Rollout, as the coverage matrix names it.
     pub fn state(&self) -> &'static str {
         let rollout = self.rollout();

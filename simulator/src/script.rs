@@ -232,7 +232,8 @@ impl Fault {
             What::Watch { how: WatchHow::Lag(_), .. } => Millis(60_000),
             // Nobody knows of it before somebody waits for it: then it is looked for after some 20 s.
             What::Watch { how: WatchHow::Drop, .. } => Millis(25_000),
-            What::Answer(Answer::Timeout | Answer::Lost) => Millis(15_000),
+            // A call is given up after 15 s; the first list of a new controller, without which it decides nothing, after 30 s.
+            What::Answer(Answer::Timeout | Answer::Lost) => Millis(30_000),
             // Who has failed for so long waits for as long before the next attempt.
             What::Outage(_, time) => Millis(2 * time.0),
             _ => Millis(0),

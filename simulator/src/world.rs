@@ -196,7 +196,11 @@ impl World {
                 }
                 Command::Befalls(what) => self.clone().befalls(what),
                 Command::Paused { agent, until } => {
-                    self.start_controller();
+                    // One that stands still again after it has lost its lease has a successor already.
+                    let alone = self.controllers().running.keys().all(|one| *one == agent);
+                    if alone {
+                        self.start_controller();
+                    }
                     let world = self.clone();
                     tokio::spawn(async move {
                         sleep_until(world.start + Duration::from_millis(until) + LAST_DEEDS).await;
@@ -321,7 +325,7 @@ impl World {
         let admin = self.admin();
         let done = match edit {
             // Its weights are nobody's but the users': who breaks it has to mend it.
-            Edit::Route if self.is_blue_green() => return,
+            Edit::Route if !self.routes_traffic() => return,
             Edit::Route => admin.edit(HTTP_ROUTES, NAMESPACE, "web", |route| {
                 let backends = route["spec"]["rules"][0]["backendRefs"].as_array_mut();
                 for backend in backends.into_iter().flatten() {
@@ -434,6 +438,11 @@ impl World {
             (true, false) => return,
         };
         let _ = self.admin().edit(ROLLOUTS, NAMESPACE, "web", |rollout| rollout["spec"]["strategy"] = strategy);
+    }
+
+    /// Whether the Rollout moves the route at present.
+    fn routes_traffic(&self) -> bool {
+        self.log.ask(|view| !view.rollout()["spec"]["strategy"]["canary"]["trafficRouting"].is_null())
     }
 
     /// Whether the strategy is not the one that the base scenario began with.

@@ -26,6 +26,9 @@ pub const EPHEMERAL_METADATA: &str = "rollout.argoproj.io/ephemeral-metadata";
 /// Annotation of ReplicaSets, of Tidegate's own: the injected metadata has changed and the pods have not been seen to have it
 /// yet; JSON of what they may still have from before.
 pub const PODS_METADATA: &str = "tidegate.io/pods-metadata";
+/// Annotation of Rollouts, of Tidegate's own: JSON of the routes that may have a weight for the canary, so that they get it back
+/// also when the strategy names them no more.
+pub const ROUTES: &str = "tidegate.io/routes";
 /// Annotation of ReplicaSets, of Tidegate's own: the record of the release that had ended when this version began, as in
 /// `status.lastRelease`.
 pub const RELEASE_BEFORE: &str = "tidegate.io/release-before";

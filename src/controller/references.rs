@@ -36,8 +36,13 @@ impl References {
         objects.extend(templates(rollout).iter().map(|reference| template(namespace, reference)));
         let mut selected = Vec::new();
         let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
-        for router in routing.map(traffic::routers).unwrap_or_default() {
-            let needs = router.needs(rollout);
+        // Also routes that it names no more, as long as they are to be put back, and the Services that they lead to.
+        let left = traffic::former::left(rollout);
+        let services = left.iter().flat_map(|left| left.rollout.spec.strategy.services());
+        objects.extend(services.map(|name| ObjectRef::new(resource::SERVICE, namespace, name)));
+        let routers = routing.map(traffic::routers).unwrap_or_default();
+        let needs = routers.into_iter().map(|router| router.needs(rollout));
+        for needs in needs.chain(left.iter().map(traffic::former::Former::needs)) {
             objects.extend(needs.objects);
             selected.extend(needs.selected.into_iter().filter_map(|(resource, namespace, selector)| {
                 // A selector that cannot be understood selects nothing; the router's own validation refuses it.

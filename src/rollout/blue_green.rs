@@ -16,7 +16,7 @@ use super::scale_down::{self, Wishes};
 use super::scene::Scene;
 use super::traffic::Routing;
 use super::world::ReplicaSet;
-use super::{analysis_runs, pauses, restart, revision, services};
+use super::{analysis_runs, former_routes, pauses, restart, revision, services};
 
 /// One pass: ReplicaSets, analysis, pause, Services, promotion.
 pub(super) fn pass(
@@ -54,6 +54,7 @@ pub(super) fn pass(
         ..Proposal::default()
     };
     let admitted = admit(scene, draft, routing, proposal);
+    former_routes::follow(scene, draft, routing, &admitted, false);
     services::switch(scene, draft, &admitted.services);
     scale(scene, draft, &admitted, &wishes);
     for deletion in admitted.deletions(scene.world) {

@@ -15,7 +15,7 @@ use super::scene::Scene;
 use super::steps::{self, Ready};
 use super::traffic::{self, Routing};
 use super::world::ReplicaSet;
-use super::{analysis_runs, experiments, managed_routes, pauses, restart, revision, services};
+use super::{analysis_runs, experiments, former_routes, managed_routes, pauses, restart, revision, services};
 
 /// Sizes that the strategy wants, before the guard.
 struct Sizes {
@@ -46,6 +46,7 @@ pub(super) fn pass(
     let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
     proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
     let admitted = admit(scene, draft, routing, proposal);
+    former_routes::follow(scene, draft, routing, &admitted, weight > 0 || !managed.is_empty());
     services::switch(scene, draft, &admitted.services);
     let routed = traffic::route(scene, draft, routing, &admitted, &managed);
 
@@ -114,6 +115,7 @@ pub(super) fn is_left(scene: &Scene<'_>, routing: &Routing<'_>) -> bool {
     scene.starts_over()
         || scene.revisions.others.iter().any(|other| other.replicas > 0)
         || routing.traffic.routers.iter().any(weighs)
+        || !routing.traffic.left.is_empty()
 }
 
 fn sizes(scene: &Scene<'_>, draft: &mut Draft<'_>) -> Sizes {

@@ -8,6 +8,7 @@ use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::{BlueGreenStatus, CanaryStatus};
 use crate::api::validation;
 use crate::plan::{FailedAction, Plan};
+use crate::traffic::former;
 use crate::traffic::istio::destination_rule;
 
 use super::conditions::{self, Facts};
@@ -115,7 +116,10 @@ pub fn decide(world: &World) -> Plan<RolloutStatus> {
 /// The World in which subsets of a DestinationRule stand among the Services: they lead to pods in the same way, and the
 /// same rules keep it safe.
 fn with_subsets(world: &World) -> Cow<'_, World> {
-    let subsets = destination_rule::as_services(&world.rollout, &world.routes);
+    let mut subsets = destination_rule::as_services(&world.rollout, &world.routes);
+    for left in former::left(&world.rollout) {
+        subsets.extend(destination_rule::as_services(&left.rollout, &world.routes));
+    }
     if subsets.is_empty() {
         return Cow::Borrowed(world);
     }
@@ -169,7 +173,11 @@ fn start_over(scene: &Scene<'_>, draft: &mut Draft<'_>, facts: &mut Facts) {
     draft.status.canary.current_experiment.clear();
     draft.status.blue_green.scale_up_preview_check_point = false;
     match scene.blue_green {
-        Some(_) => draft.status.canary = CanaryStatus::default(),
+        Some(_) => {
+            // Which of two Services that take turns is stable has to be known as long as a route leads to them.
+            let stable_ping_pong = std::mem::take(&mut draft.status.canary.stable_ping_pong);
+            draft.status.canary = CanaryStatus { stable_ping_pong, ..CanaryStatus::default() };
+        }
         None => draft.status.blue_green = BlueGreenStatus::default(),
     }
     draft.status.current_step_index = scene.end().map(|_| 0);

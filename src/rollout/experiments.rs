@@ -69,7 +69,9 @@ pub(super) fn weights(scene: &Scene<'_>, status: &RolloutStatus) -> BTreeMap<Str
 /// The weights that routes were seen to give the Services of experiments, the largest of each.
 pub(super) fn observed_weights(world: &World, traffic: &Traffic<'_>) -> Vec<WeightDestination> {
     let mut weights: BTreeMap<&str, i32> = BTreeMap::new();
-    for (service, weight) in traffic.routers.iter().flatten().flat_map(|observed| &observed.split.additional) {
+    let left = traffic.left.iter().filter_map(|left| left.observed.as_ref().ok());
+    let observed = traffic.routers.iter().flatten().chain(left);
+    for (service, weight) in observed.flat_map(|observed| &observed.split.additional) {
         let known = weights.entry(service).or_default();
         *known = (*known).max(*weight);
     }

@@ -10,6 +10,7 @@ mod duration;
 mod events;
 pub mod evidence;
 mod experiments;
+mod former_routes;
 pub mod guard;
 mod managed_routes;
 mod metadata;

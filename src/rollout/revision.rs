@@ -16,14 +16,16 @@ use crate::api::pod_template::{Ignoring, PodTemplate, semantically_equal};
 use crate::api::resource::{ObjectRef, REPLICA_SET, ROLLOUT};
 use crate::api::{names, selector};
 use crate::plan::{Action, Basis, FailedAction};
+use crate::traffic::former;
 
 use super::metadata;
 use super::world::{ReplicaSet, World};
 
 /// Annotations that a ReplicaSet does not take over from its Rollout: they belong to the one or the other.
-const NOT_COPIED: [&str; 7] = [
+const NOT_COPIED: [&str; 8] = [
     names::LAST_APPLIED,
     names::NOTIFIED,
+    names::ROUTES,
     names::REVISION,
     names::REVISION_HISTORY,
     names::DESIRED_REPLICAS,
@@ -295,6 +297,11 @@ pub fn annotate_rollout(world: &World, revisions: &Revisions<'_>) -> Option<Acti
     if rollout.annotations().get(names::REVISION) == Some(&number) {
         return None;
     }
+    let mut annotations = json!({ (names::REVISION): number });
+    // The routes that the update may move, in the same write.
+    if !former::is_recorded(rollout) {
+        annotations[names::ROUTES] = former::text(&former::with_current(rollout)).into();
+    }
     Some(Action::MergePatch {
         object: Basis {
             object: ObjectRef::new(ROLLOUT, rollout.namespace().unwrap_or_default(), rollout.name_any()),
@@ -302,7 +309,7 @@ pub fn annotate_rollout(world: &World, revisions: &Revisions<'_>) -> Option<Acti
             resource_version: None,
         },
         what: format!("revision {number}"),
-        patch: json!({ "metadata": { "annotations": { (names::REVISION): number } } }),
+        patch: json!({ "metadata": { "annotations": annotations } }),
     })
 }
 

@@ -144,7 +144,12 @@ pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeM
 /// experiments are nothing that a strategy could name.
 pub(super) fn is_left_behind(world: &World, service: &str) -> bool {
     let named = world.rollout.spec.strategy.services().contains(service);
-    !named && !destination_rule::is_subset(service) && !traffic::experiment_services(world).contains_key(service)
+    // One that only a former route leads to was never ours.
+    let marked = world.services.get(service).is_none_or(|it| it.object.annotations.contains_key(MANAGED_BY));
+    marked
+        && !named
+        && !destination_rule::is_subset(service)
+        && !traffic::experiment_services(world).contains_key(service)
 }
 
 /// Lets go of Services that the strategy names no more: first their selector, and once nothing follows that any more, the

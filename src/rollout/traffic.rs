@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::api::resource::VIRTUAL_SERVICE;
 use crate::api::rollout::RolloutStatus;
 use crate::api::rollout_status::{TrafficWeights, WeightDestination};
+use crate::plan::Action;
 use crate::traffic::managed::Managed;
 use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError, Split, Wanted};
 
@@ -15,7 +16,7 @@ use super::scene::Scene;
 use super::{World, events, experiments, replicas, services};
 
 /// Seconds after which a route that was not taken up yet is looked at again.
-const VERIFY_SECONDS: i64 = 10;
+pub(super) const VERIFY_SECONDS: i64 = 10;
 
 /// The routers of a Rollout and what they make now.
 pub(super) struct Routing<'a> {
@@ -117,14 +118,7 @@ pub(super) fn route(
             Ok(edits) => {
                 for edit in edits {
                     edited = true;
-                    let told = split.and_then(|split| events::routed(&edit, split.canary));
-                    if let Some(failure) = draft.failure(edit.object(), edit.kind()) {
-                        broken = true;
-                        draft.event(events::routing_failed(&format!("{}: {}", failure.object, failure.error)));
-                        draft.wait(format!("{} refuses the weight: {}", failure.object, failure.error));
-                    }
-                    draft.because(edit.to_string());
-                    draft.act(edit, told);
+                    broken |= !write(draft, edit, split);
                 }
             }
             Err(error) => {
@@ -141,6 +135,19 @@ pub(super) fn route(
     let follows = verify(scene, draft, routing, edited);
     let all = admitted.managed.iter().all(|names| managed.iter().all(|one| names.contains(one.name())));
     follows && all && !edited && !broken
+}
+
+/// Plans the edit of a route. Whether it did not fail when it was tried before.
+pub(super) fn write(draft: &mut Draft<'_>, edit: Action, split: Option<&Split>) -> bool {
+    let told = split.and_then(|split| events::routed(&edit, split.canary));
+    let failure = draft.failure(edit.object(), edit.kind());
+    if let Some(failure) = failure {
+        draft.event(events::routing_failed(&format!("{}: {}", failure.object, failure.error)));
+        draft.wait(format!("{} refuses the weight: {}", failure.object, failure.error));
+    }
+    draft.because(edit.to_string());
+    draft.act(edit, told);
+    failure.is_none()
 }
 
 /// The Services of the Rollout's experiments, running or not, with the hash of their pods: what a split names of them is

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod fixtures;
+pub mod former;
 pub mod gateway_api;
 pub mod istio;
 pub mod managed;

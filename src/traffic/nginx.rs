@@ -170,21 +170,17 @@ fn edit(context: &Context<'_>, pair: &Pair<'_>, wanted: &Split) -> Result<Option
             "belongs to somebody else: the Rollout needs this name for its canary Ingress; rename or delete it";
         return Err(RouterError::Unfit { object: pair.companion_reference.clone(), problem: problem.to_owned() });
     }
-    let Some(stable) = pair.stable else {
-        // Without its Ingress the companion can only be taken out of the traffic.
-        let companion = pair.companion.filter(|_| wanted.canary == 0);
-        let Some(companion) = companion else { return Err(RouterError::Missing(pair.stable_reference.clone())) };
-        let key = format!("{prefix}/canary-weight");
-        if companion["metadata"]["annotations"][&key] == "0" {
-            return Ok(None);
+    let fit = pair.stable.ok_or_else(|| RouterError::Missing(pair.stable_reference.clone()));
+    let (annotations, spec) = match fit.and_then(|stable| desired(context, nginx, pair, stable, wanted)) {
+        Ok(desired) => desired,
+        // Without an Ingress that it could follow, the companion can only be taken out of the traffic.
+        Err(error) => {
+            return match pair.companion.filter(|_| wanted.canary == 0) {
+                Some(companion) => Ok(without_weight(pair, companion, prefix)),
+                None => Err(error),
+            };
         }
-        return Ok(Some(Action::MergePatch {
-            object: basis(&pair.companion_reference, companion),
-            patch: json!({"metadata": {"annotations": {key: "0"}}}),
-            what: "canary-weight 0".to_owned(),
-        }));
     };
-    let (annotations, spec) = desired(context, nginx, pair, stable, wanted)?;
     let Some(companion) = pair.companion else {
         let body = json!({
             "apiVersion": INGRESS.api_version(),
@@ -225,6 +221,19 @@ fn edit(context: &Context<'_>, pair: &Pair<'_>, wanted: &Split) -> Result<Option
         patch: Value::Object(patch),
         what: format!("canary-weight {}", wanted.canary),
     }))
+}
+
+/// The write that takes a companion out of the traffic, if it is not.
+fn without_weight(pair: &Pair<'_>, companion: &Value, prefix: &str) -> Option<Action> {
+    let key = format!("{prefix}/canary-weight");
+    if companion["metadata"]["annotations"][&key] == "0" {
+        return None;
+    }
+    Some(Action::MergePatch {
+        object: basis(&pair.companion_reference, companion),
+        patch: json!({"metadata": {"annotations": {key: "0"}}}),
+        what: "canary-weight 0".to_owned(),
+    })
 }
 
 /// The annotations and the spec that the companion must have.

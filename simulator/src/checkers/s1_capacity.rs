@@ -6,6 +6,8 @@
 //! - when the share of a ReplicaSet grows, it has the available pods;
 //! - no request is lost.
 //!
+//! ReplicaSets behind one Service (that of users of a canary without traffic routing, say) carry its share together.
+//!
 //! Excused: the size that users want counts as the smallest of the last minute (pods need time to follow a user's growth).
 //! Available pods count as the most of the last 5 s before a share grew: no watch shows sooner that pods were lost. While
 //! pods are taken away or made unready, quota runs out or somebody else edits routes and Services, and for 45 s after, the
@@ -40,9 +42,9 @@ impl Checker for Capacity {
                 self.available.entry(name.to_owned()).or_default().push((view.now, now.available));
                 let before = change.previous.as_deref().map_or(0, |previous| set(name, previous).wanted);
                 if now.wanted < before && now.owner == "Rollout" && !lied_to && view.now >= view.foreign {
-                    let share = view.share_of(name, &view.plane);
+                    let (share, others) = carried(name, view, &view.plane);
                     let need = view.need(share, view.smallest_size(SIZES));
-                    if now.wanted < need {
+                    if now.wanted + others < need {
                         let what = format!(
                             "{name} shrinks from {before} to {} while {:.0}% of the requests reach it, which need {need}",
                             now.wanted,
@@ -62,15 +64,25 @@ impl Checker for Capacity {
     }
 }
 
+/// The share that a ReplicaSet carries with others, and the available pods of these.
+pub fn carried(name: &str, view: &View, shares: &BTreeMap<String, f64>) -> (f64, i64) {
+    let others: Vec<_> = view.bearers(name, shares).collect();
+    let share = others.iter().map(|set| view.share_of(set.name, shares)).sum::<f64>() + view.share_of(name, shares);
+    (share, others.iter().map(|set| set.available.min(set.wanted)).sum())
+}
+
 impl Capacity {
     fn compare(&mut self, view: &View, disturbed: bool, found: &mut Vec<Violation>) {
         let shares: BTreeMap<String, f64> =
             view.own_sets().map(|set| (set.name.to_owned(), view.share_of(set.name, &view.plane))).collect();
-        for (name, share) in &shares {
-            let before = self.shares.get(name).copied().unwrap_or(0.0);
-            let need = view.need(*share, view.smallest_size(SIZES));
-            let available = self.most_available(name, view.now);
-            if *share > before + 0.005 && available < need && !disturbed {
+        for name in shares.keys() {
+            let others: Vec<String> = view.bearers(name, &view.plane).map(|set| set.name.to_owned()).collect();
+            let together = || std::iter::once(name).chain(&others);
+            let share: f64 = together().filter_map(|one| shares.get(one)).sum();
+            let before: f64 = together().filter_map(|one| self.shares.get(one)).sum();
+            let need = view.need(share, view.smallest_size(SIZES));
+            let available: i64 = together().map(|one| self.most_available(one, view.now)).sum();
+            if share > before + 0.005 && available < need && !disturbed {
                 let what = format!(
                     "the share of {name} grows from {:.0}% to {:.0}%, which needs {need} pods, and it has {available}",
                     before * 100.0,
@@ -118,6 +130,21 @@ mod tests {
         assert!(history.promises().is_empty());
         history.service("web-canary", "c").set("c", 4, 0).service("web-canary", "c");
         assert_eq!(history.promises(), ["S1"]);
+    }
+
+    #[test]
+    fn several_behind_one_service_carry_its_share_together() {
+        let mut history = History::<Capacity>::released();
+        history.set("b", 2, 2).route(100, 0).change(
+            SERVICES,
+            "web-stable",
+            serde_json::json!({"spec": {"selector": {"app": "web"}}}),
+            false,
+        );
+        history.set("a", 1, 4);
+        assert!(history.promises().is_empty(), "three of four are enough, and there are three");
+        history.set("a", 0, 1);
+        assert_eq!(history.promises(), ["S1"], "two are not");
     }
 
     #[test]

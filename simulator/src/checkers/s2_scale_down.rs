@@ -1,9 +1,12 @@
 //! S2: no ReplicaSet is scaled down while a route or a Service still sends it what its remaining pods cannot carry, as the
 //! objects in the API say at that instant (no cache).
 //!
+//! ReplicaSets behind one Service carry its traffic together.
+//!
 //! Excused: within 45 s of somebody else's edit of a route, a Service or the strategy: between a read and a write nobody
 //! can exclude it. The size that users want counts as the smallest of the last minute.
 
+use crate::checkers::s1_capacity::carried;
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{REPLICA_SETS, Seen, View, set};
 
@@ -22,9 +25,9 @@ impl Checker for ScaleDown {
         if now.owner != "Rollout" || now.wanted >= before {
             return;
         }
-        let share = view.share_of(name, &view.stored());
+        let (share, others) = carried(name, view, &view.stored());
         let need = view.need(share, view.smallest_size(60_000));
-        if now.wanted < need {
+        if now.wanted + others < need {
             let what = format!(
                 "{name} is scaled from {before} to {} while {:.0}% of the traffic points at it, which needs {need}",
                 now.wanted,

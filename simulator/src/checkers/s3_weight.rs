@@ -7,11 +7,13 @@
 //!
 //! Excused: users' own changes, and 45 s after somebody else's edit of routes, Services, steps or strategy; a version that
 //! has been stable before, when a `rollbackWindow` is set, since that skips the steps; for a second after an abort, what a
-//! decision had sent on its way before it.
+//! decision had sent on its way before it; what follows a full promotion, which ends an abort; the last minute in which users
+//! wanted no pods at all, since then shares are shares of nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tidegate::sandbox::Op;
 
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{HTTP_ROUTES, INGRESSES, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
@@ -36,11 +38,15 @@ impl Checker for Weight {
             if !self.stable_before.contains(stable) {
                 self.stable_before.insert(stable.to_owned());
             }
-            let aborted = status["abort"] == true;
+            // A full promotion ends an abort, before the status says so.
+            let aborted = status["abort"] == true && status["promoteFull"] != true;
             self.aborted_since = aborted.then(|| self.aborted_since.unwrap_or(view.now));
             return;
         }
-        if !matches!(&*change.resource, HTTP_ROUTES | INGRESSES | SERVICES) {
+        // A ReplicaSet that comes under the hash that a Service selects already, or behind one that selects every pod, is no
+        // change of who gets what.
+        let appears = &*change.resource == REPLICA_SETS && change.op == Op::Added;
+        if !appears && !matches!(&*change.resource, HTTP_ROUTES | INGRESSES | SERVICES) {
             return;
         }
         let stored = view.stored();
@@ -49,6 +55,8 @@ impl Checker for Weight {
         for (hash, share) in &shares {
             let before = self.shares.get(hash).copied().unwrap_or(0.0);
             let excused = *by_user
+                || appears
+                || view.smallest_size(60_000) == 0
                 || view.now < view.foreign
                 || status["stableRS"] == *hash
                 || status["stableRS"].as_str().is_none_or(str::is_empty);
@@ -150,6 +158,23 @@ mod tests {
     fn it_fires_when_a_superseded_version_gets_more() {
         let mut history = History::<Weight>::released();
         history.set("c", 0, 0).rollout(json!({"status": {"currentPodHash": "c"}})).route(75, 25);
+        assert_eq!(history.promises(), ["S3"]);
+    }
+
+    #[test]
+    fn a_full_promotion_ends_an_abort() {
+        let mut history = History::<Weight>::released();
+        history.rollout(json!({"status": {"abort": true}})).after(2_000);
+        history.rollout(json!({"status": {"promoteFull": true}})).route(0, 100);
+        assert!(history.promises().is_empty());
+    }
+
+    #[test]
+    fn a_version_that_a_service_waits_for_grows_by_nobodys_doing() {
+        let mut history = History::<Weight>::released();
+        history.service("web-stable", "c").set("c", 4, 0).service("web-canary", "a");
+        assert!(history.promises().is_empty(), "when it appears it has all of the traffic already");
+        history.service("web-stable", "a").service("web-stable", "c");
         assert_eq!(history.promises(), ["S3"]);
     }
 }

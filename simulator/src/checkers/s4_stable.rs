@@ -1,6 +1,9 @@
 //! S4: `status.stableRS` changes only to the version that was being released, once it has gone through all of its steps,
 //! and only to one that has had its pods.
 //!
+//! A way back to what was stable before, and a release without steps, may be decided, made and promoted before any status
+//! tells that it has begun (after several crashes, say): then the status that promotes it must tell both.
+//!
 //! Excused: the first release has no steps. A `promoteFull`, a rollback to what was stable before, and a strategy without
 //! steps skip them by the user's wish; so may the last 45 s after a user has changed steps or strategy. The size counts as
 //! the smallest that users wanted in the last minute. A size of 0 needs no pods.
@@ -50,7 +53,8 @@ impl Checker for Stable {
         if !skipped && index.unwrap_or(0) < steps {
             found.push(violated("S4", view, format!("{new} becomes stable at step {index:?} of {steps}")));
         }
-        if before["currentPodHash"] != *new {
+        let at_once = (was_stable || steps == 0) && change.object["status"]["currentPodHash"] == *new;
+        if before["currentPodHash"] != *new && !at_once {
             let what = format!("{new} becomes stable, and {} was being released", before["currentPodHash"]);
             found.push(violated("S4", view, what));
         }
@@ -81,5 +85,17 @@ mod tests {
         assert!(history.promises().is_empty());
         history.set("c", 4, 4).rollout(json!({"status": {"stableRS": "c"}}));
         assert_eq!(history.promises(), ["S4"], "nobody releases it");
+    }
+
+    #[test]
+    fn only_a_release_without_steps_may_be_told_at_once() {
+        let both = json!({"status": {"stableRS": "c", "currentPodHash": "c"}});
+        let mut history = History::<Stable>::released();
+        history.set("c", 4, 4).rollout(both.clone());
+        assert_eq!(history.promises(), ["S4", "S4"], "no step allows it, and nobody releases it");
+        let mut history = History::<Stable>::released();
+        history.rollout(json!({"spec": {"strategy": {"canary": null, "blueGreen": {}}}}));
+        history.set("c", 4, 4).rollout(both);
+        assert!(history.promises().is_empty());
     }
 }

@@ -96,7 +96,10 @@ impl Verdict {
             return;
         }
         let analyses = !after["spec"]["strategy"]["canary"]["analysis"].is_null();
-        if analyses && old["stableRS"] != new["stableRS"] && self.condemned.contains(&text(&new["stableRS"])) {
+        // The first version of a Rollout that was deleted and made again is judged by nobody.
+        let first = old["stableRS"].as_str().is_none_or(str::is_empty);
+        if analyses && !first && old["stableRS"] != new["stableRS"] && self.condemned.contains(&text(&new["stableRS"]))
+        {
             found.push(violated("S5", view, format!("{} becomes stable and its analysis has failed", new["stableRS"])));
         }
         let index = |status: &Value| status["currentStepIndex"].as_u64().unwrap_or(0);
@@ -162,5 +165,14 @@ mod tests {
         history.change(ANALYSIS_RUNS, "web-b-0", run("Failed", 0), false);
         history.rollout(json!({"status": {"stableRS": "b"}}));
         assert_eq!(history.promises(), ["S5"]);
+    }
+
+    #[test]
+    fn the_first_version_is_judged_by_nobody() {
+        let mut history = History::<Verdict>::released();
+        history.rollout(json!({"spec": {"strategy": {"canary": {"analysis": {}}}}, "status": {"stableRS": ""}}));
+        history.change(ANALYSIS_RUNS, "web-b-0", run("Failed", 0), false);
+        history.rollout(json!({"status": {"stableRS": "b"}}));
+        assert!(history.promises().is_empty());
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! A ReplicaSet that shrinks loses its unavailable pods first. Pods of a `workloadRef`'s Deployment count for the floor.
 //!
+//! With blue-green only pods that some traffic points at count: the others serve nobody, and their delay is what the user has
+//! given them for a way back. If they stayed for an active version in need, they would also keep the place that its pods need.
+//!
 //! Excused: what a change does not make worse. Sizes that users wanted within the last minute count as they favour the
 //! controller. Before the first version is stable there is no floor.
 
@@ -25,6 +28,8 @@ impl Checker for Totals {
         if !counted(&now) {
             return;
         }
+        let routed = !view.rollout()["spec"]["strategy"]["canary"]["trafficRouting"].is_null();
+        let blue_green = !view.rollout()["spec"]["strategy"]["blueGreen"].is_null();
         if now.wanted < before && !view.is_first() {
             let others: i64 = view
                 .sets()
@@ -34,14 +39,14 @@ impl Checker for Totals {
             let (left, had) = (others + now.available.min(now.wanted), others + now.available.min(before));
             let size = view.smallest_size(60_000);
             let floor = size - view.may_be_missing(size);
-            if left < floor && left < had {
+            let serves =
+                !blue_green || view.share_of(name, &view.stored()) > 0.0 || view.share_of(name, &view.plane) > 0.0;
+            if left < floor && left < had && serves {
                 let what =
                     format!("{name} shrinks from {before} to {}: {left} of {size} pods stay available", now.wanted);
                 found.push(violated("S7", view, what));
             }
         }
-        let routed = !view.rollout()["spec"]["strategy"]["canary"]["trafficRouting"].is_null();
-        let blue_green = !view.rollout()["spec"]["strategy"]["blueGreen"].is_null();
         if now.wanted > before && !routed && !blue_green && now.owner == "Rollout" {
             let total: i64 = view.own_sets().map(|set| set.wanted).sum();
             let size = view.largest_size(60_000);
@@ -68,6 +73,17 @@ mod tests {
         history.set("b", 4, 2).set("a", 1, 4);
         assert!(history.promises().is_empty(), "three of four may be");
         history.set("a", 0, 1);
+        assert_eq!(history.promises(), ["S7"]);
+    }
+
+    #[test]
+    fn with_blue_green_it_fires_for_pods_that_serve() {
+        let mut history = History::<Totals>::released();
+        let strategy = json!({"canary": null, "blueGreen": {"activeService": "web-stable"}});
+        history.rollout(json!({"spec": {"strategy": strategy}}));
+        history.set("b", 4, 0).service("web-stable", "b").set("a", 0, 4);
+        assert!(history.promises().is_empty(), "nothing leads to them");
+        history.set("a", 4, 4).service("web-stable", "a").set("a", 1, 4);
         assert_eq!(history.promises(), ["S7"]);
     }
 

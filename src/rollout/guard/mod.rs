@@ -7,6 +7,7 @@
 //! 1. **Capacity behind traffic.** No ReplicaSet shrinks below what any observed weight and Service may still send it:
 //!    ceil(weight / total × `spec.replicas`) pods, or the size of a `setCanaryScale`, which is the user's own choice, or
 //!    what it has now if that is less. What was changed less than the propagation delay ago may still act as before.
+//!    The same holds for routes that the strategy has ceased to name, until they have been put back: see [`Traffic::left`].
 //! 2. **Traffic behind capacity.** A weight or a selector is moved only to pods that can carry it: see
 //!    [`Guard::ready_for`]. A header or mirror route, of which nobody knows how much it carries, needs a pod at least.
 //!    The active Service of blue-green sends all of the traffic, and so may a Service that the strategy has ceased to name.
@@ -46,7 +47,7 @@ use super::services;
 use super::world::{ReplicaSet, Service, World};
 
 pub use self::evictions::{evictions, is_stuck, reports_its_pods};
-pub use self::traffic::Traffic;
+pub use self::traffic::{Left, Traffic};
 pub use self::workload::workload_keeps;
 
 /// What a strategy wants. What it does not name stays as it is.
@@ -72,6 +73,8 @@ pub struct Admitted {
     pub delete: BTreeSet<String>,
     /// One for each router, in the order of [`Traffic::observe`]; none leaves its routes alone.
     pub splits: Vec<Option<Split>>,
+    /// The same for each of [`Traffic::left`]: as far back to stable as that can bear.
+    pub left: Vec<Option<Split>>,
     /// Those that may be switched now (or select that hash already).
     pub services: BTreeMap<String, String>,
     /// The managed routes that may be there, for each router.
@@ -102,6 +105,7 @@ pub fn admit(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, pr
     // Weights first, judged by the Services as they are; then Services, by the weights as they are and as they may
     // become; then sizes, by everything that traffic may become.
     guard.splits(proposal.split.as_ref(), &mut admitted);
+    guard.put_back(&mut admitted);
     guard.managed(&proposal.managed, &mut admitted);
     guard.services(&proposal.services, &mut admitted);
     guard.sizes(&proposal.replicas, &mut admitted);
@@ -215,7 +219,10 @@ impl<'a> Guard<'a> {
 
     /// Whether one revision has all of the traffic, behind the active Service of blue-green and for sure.
     fn is_concentrated(&self) -> bool {
-        if self.world.services.keys().any(|service| self.is_left_behind(service)) {
+        let elsewhere = |left: &Left| self.traffic.highest_left(left, Role::Canary, true) > 0;
+        if self.traffic.left.iter().any(elsewhere)
+            || self.world.services.keys().any(|service| self.is_left_behind(service))
+        {
             return false;
         }
         let active =
@@ -250,6 +257,15 @@ impl<'a> Guard<'a> {
     fn weight(&self, router: usize, role: Role, replica_set: &ReplicaSet, unsettled: bool) -> i32 {
         let reaches = self.traffic.reaches(self.world, self.service_of(role), replica_set, unsettled);
         if reaches { self.traffic.highest(router, role, unsettled) } else { 0 }
+    }
+
+    /// What former routes may send to the Services that this holds for, together.
+    fn left_weight(&self, is_meant: impl Fn(&str) -> bool, left: &Left, unsettled: bool) -> i32 {
+        let of = |role: Role| match is_meant(left.service_of(role)) {
+            true => self.traffic.highest_left(left, role, unsettled),
+            false => 0,
+        };
+        of(Role::Stable).saturating_add(of(Role::Canary)).min(self.traffic.total())
     }
 
     /// When nothing follows earlier routes and selectors any more; none if a router is in doubt, or if that is so already.

@@ -28,6 +28,31 @@ impl Guard<'_> {
         }
     }
 
+    /// How far former routes may be put back to stable now: nobody wants them elsewhere any more.
+    pub(super) fn put_back(&self, admitted: &mut Admitted) {
+        let total = self.traffic.total();
+        for left in &self.traffic.left {
+            let split = left.observed.as_ref().ok().and_then(|observed| {
+                let highest = observed.split.canary;
+                let lowest = (total - observed.split.stable).clamp(0, highest.max(0));
+                let least = self.least_canary((&left.stable_service, &left.canary_service), total, highest);
+                if least > 0 {
+                    let service = &left.stable_service;
+                    admitted.holds.push(Hold {
+                        what: format!(
+                            "a former route still gives Service {} a weight of {highest}",
+                            left.canary_service
+                        ),
+                        why: format!("Service {service} has too few available pods for the rest of the traffic"),
+                        until: None,
+                    });
+                }
+                (least == 0 || least < highest && least <= lowest).then(|| Split::new(least, total))
+            });
+            admitted.left.push(split);
+        }
+    }
+
     /// Which managed routes a router may have now. Those that are there may stay, and any may go.
     pub(super) fn managed(&self, wanted: &BTreeSet<String>, admitted: &mut Admitted) {
         for (router, observed) in self.traffic.routers.iter().enumerate() {
@@ -73,7 +98,7 @@ impl Guard<'_> {
             why,
             until,
         };
-        let least = self.least_canary(most, highest);
+        let least = self.least_canary((self.traffic.stable_service, self.traffic.canary_service), most, highest);
         // As far down as stable can bear; but where routes differ, never up on one for the sake of another.
         let down_to = |weight: i32| Some(least.max(weight)).filter(|down| *down < highest && *down <= lowest);
 
@@ -111,6 +136,9 @@ impl Guard<'_> {
 
     /// Why the canary's weight cannot be raised, and until when.
     fn cannot_raise(&self, router: usize, weight: i32) -> Option<(String, Option<Timestamp>)> {
+        if !self.traffic.recorded {
+            return Some((format!("annotation {} of the Rollout does not name its routes yet", names::ROUTES), None));
+        }
         let service = self.traffic.canary_service;
         let selected = self.selected(service);
         if let Some(new) = self.revisions.new
@@ -158,8 +186,7 @@ impl Guard<'_> {
     ///
     /// The canary keeps no more than it can carry itself: traffic to no pods at all helps nobody, whatever state stable is
     /// in. So an abort is never stuck, and takes as much off the canary at once as stable can bear.
-    fn least_canary(&self, most: i32, highest: i32) -> i32 {
-        let (stable, canary) = (self.traffic.stable_service, self.traffic.canary_service);
+    fn least_canary(&self, (stable, canary): (&str, &str), most: i32, highest: i32) -> i32 {
         let same =
             self.selected(stable).iter().map(|one| &one.name).eq(self.selected(canary).iter().map(|one| &one.name));
         // One ReplicaSet in both roles: nothing moves.
@@ -219,25 +246,37 @@ impl Guard<'_> {
                 .map(|router| if own(router) == 0 { 0 } else { together(router).min(self.traffic.total()) })
                 .max()
         };
-        let needed = match weight(true) {
-            Some(weight) => {
-                if weight > 0 && self.aborted && self.is_trial(target) {
-                    return Some(("the update was aborted".to_owned(), None));
-                }
-                self.ready_for(target, weight)
-            }
+        if let Some(narrowed) = self.is_narrowed(service, hash) {
+            return Some(narrowed);
+        }
+        // What routes that the strategy names no more still send to it.
+        let left = |unsettled: bool| {
+            let is_meant = |name: &str| {
+                name == service
+                    || wanted.get(name).is_some_and(|other| other == hash)
+                    || self.traffic.reaches(self.world, name, target, unsettled)
+            };
+            let weighs = self.traffic.left.iter().filter(|left| {
+                left.role(service).is_some_and(|role| self.traffic.highest_left(left, role, unsettled) > 0)
+            });
+            weighs.map(|left| self.left_weight(is_meant, left, unsettled)).max().unwrap_or(0)
+        };
+        let leads_users = weight(true).map_or(self.is_active(service), |weight| weight > 0) || left(true) > 0;
+        if leads_users && self.aborted && self.is_trial(target) {
+            return Some(("the update was aborted".to_owned(), None));
+        }
+        let needs = |unsettled: bool| match weight(unsettled) {
+            Some(weight) => self.ready_for(target, weight.max(left(unsettled))),
             None if self.is_active(service) => {
-                if self.aborted && self.is_trial(target) {
-                    return Some(("the update was aborted".to_owned(), None));
-                }
                 // Not to fewer pods than now is never worse, so that the way back is open from a version in ruins.
                 let now: i64 = self.selected(service).into_iter().map(|one| i64::from(kept(one))).sum();
                 let now = if current.is_some() { i32::try_from(now).unwrap_or(i32::MAX) } else { i32::MAX };
                 self.ready_for(target, self.traffic.total()).min(now.max(1))
             }
-            None if self.is_preview(service) => 0,
-            None => 1,
+            None if self.is_preview(service) => self.ready_for(target, left(unsettled)),
+            None => self.ready_for(target, left(unsettled)).max(1),
         };
+        let needed = needs(true);
         // Away from a hash without a single pod is never worse. Without a hash the Service may have pods that are not ours.
         let nothing_lost = current.is_some()
             && !self.traffic.services_settle.contains_key(service)
@@ -245,12 +284,29 @@ impl Guard<'_> {
         if kept(target) >= needed || nothing_lost {
             return None;
         }
-        let settled = weight(false).is_some_and(|weight| kept(target) >= self.ready_for(target, weight));
+        let settled = kept(target) >= needs(false);
         let pods = kept(target);
         let why = format!("ReplicaSet {} has {pods} available pods and needs {needed}", target.name);
         Some(match self.traffic.doubt().filter(|_| settled) {
             Some(doubt) => (format!("{why} for the traffic that may still reach it: {doubt}"), None),
             None => (why, self.settles().filter(|_| settled)),
+        })
+    }
+
+    /// Why a Service cannot be switched to a hash while a former route leads to subsets of it with another one, and until
+    /// when: those who follow the route would find nobody who is behind both.
+    fn is_narrowed(&self, service: &str, hash: &str) -> Option<(String, Option<Timestamp>)> {
+        let narrowing = self.traffic.left.iter().filter(|left| left.host.as_deref() == Some(service));
+        let mut roles = narrowing.flat_map(|left| [Role::Stable, Role::Canary].map(|role| (left, role)));
+        roles.find_map(|(left, role)| {
+            let subset = left.service_of(role);
+            let bound = self.world.services.get(subset)?.object.selector.get(names::POD_TEMPLATE_HASH);
+            let settles = self.traffic.services_settle.get(subset).copied();
+            let elsewhere = bound.is_some_and(|bound| bound != hash) || settles.is_some();
+            let leads = elsewhere && self.traffic.highest_left(left, role, true) > 0;
+            leads.then(|| {
+                (format!("{subset} still leads users to another version"), settles.or(self.traffic.routes_settle))
+            })
         })
     }
 

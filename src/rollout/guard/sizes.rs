@@ -182,6 +182,16 @@ impl Guard<'_> {
                 None => format!("{together} of {} of the traffic may still reach it", self.traffic.total()),
             });
         }
+        for left in &self.traffic.left {
+            let together = self.left_weight(behind, left, unsettled);
+            let managed = left.observed.as_ref().is_ok_and(|observed| !observed.managed.is_empty());
+            if managed && behind(&left.canary_service) {
+                at_least(1, &|| "header or mirror routes lead to it".to_owned());
+            }
+            at_least(self.full_strength(replica_set, together), &|| {
+                "a route that the strategy names no more may still lead to it".to_owned()
+            });
+        }
         let services: BTreeSet<&String> =
             self.world.services.keys().chain(self.traffic.services_settle.keys()).collect();
         for service in services.into_iter().filter(|service| behind(service)) {

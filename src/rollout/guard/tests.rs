@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::Rollout;
 use crate::api::resource::HTTP_ROUTE;
 use crate::rollout::world::{Observed, Pod, ReplicaSetStatus, Settings, Templates};
 use crate::traffic::gateway_api::GatewayApiRouter;
-use crate::traffic::{Context, Router, Wanted};
+use crate::traffic::{Context, Router, Wanted, former};
 
 const STABLE: &str = "web-stable";
 const CANARY: &str = "web-canary";
@@ -249,6 +250,9 @@ fn world(state: &State) -> World {
         "spec": { "replicas": state.replicas, "strategy": { "canary": canary } },
         "status": { "abort": state.aborted, "stableRS": "h0", "currentPodHash": format!("h{}", state.new) },
     });
+    let mut rollout: Rollout = serde_json::from_value(rollout).unwrap();
+    let routes = former::text(&former::with_current(&rollout));
+    rollout.metadata.annotations = Some([(names::ROUTES.to_owned(), routes)].into());
     let service = |name: &str, service: &Lagging<Option<usize>>| {
         let mut selector = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
         selector.extend(service.now.map(|one| (names::POD_TEMPLATE_HASH.to_owned(), format!("h{one}"))));
@@ -275,7 +279,7 @@ fn world(state: &State) -> World {
     };
     World {
         now,
-        rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
+        rollout: Arc::new(rollout),
         pods: None,
         workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),

@@ -8,7 +8,9 @@ use crate::api::names;
 use crate::api::resource::{DESTINATION_RULE, SERVICE};
 use crate::plan::Basis;
 use crate::rollout::replicas;
+use crate::rollout::services;
 use crate::rollout::world::{ReplicaSet, World};
+use crate::traffic::former::{self, Former};
 use crate::traffic::istio::destination_rule;
 use crate::traffic::{Applied, Context, ObservedSplit, Router, RouterError};
 
@@ -28,11 +30,27 @@ pub struct Traffic<'a> {
     pub canary_service: &'a str,
     /// What the objects of each router make, or why that cannot be told.
     pub routers: Vec<Result<ObservedSplit, RouterError>>,
+    /// Routes that the Rollout has moved and that its strategy names no more.
+    pub left: Vec<Left>,
+    /// Whether the Rollout says which routes it moves, so that they are known also when its strategy has changed.
+    pub recorded: bool,
     /// Until when traffic may still follow earlier routes; none once that is over.
     pub routes_settle: Option<Timestamp>,
     /// The same for Services, by name; only those for which it is not over.
     pub services_settle: BTreeMap<String, Timestamp>,
     total: i32,
+}
+
+/// A route that the strategy names no more.
+#[derive(Clone, Debug)]
+pub struct Left {
+    pub former: Former,
+    pub stable_service: String,
+    pub canary_service: String,
+    /// The Service that subsets in these roles narrow; none where the roles are Services.
+    pub host: Option<String>,
+    /// What it still makes. One that is gone or leads to neither Service any more makes nothing.
+    pub observed: Result<ObservedSplit, RouterError>,
 }
 
 /// A Service's role in a split.
@@ -54,7 +72,10 @@ impl<'a> Traffic<'a> {
             experiment_services: &crate::rollout::traffic::experiment_services(world),
             routes: &world.routes,
         };
-        let delay = propagation_delay(world, routers);
+        let left: Vec<Left> =
+            former::left(&world.rollout).into_iter().map(|former| Left::observe(world, former, total)).collect();
+        let former: Vec<_> = left.iter().filter_map(|left| left.former.router()).collect();
+        let delay = propagation_delay(world, &[routers, &former].concat());
         let settles = |since: Timestamp| {
             let settled = since.checked_add(delay).unwrap_or(Timestamp::MAX);
             (settled > world.now).then_some(settled)
@@ -86,6 +107,8 @@ impl<'a> Traffic<'a> {
                 .chain(gone_subsets)
                 .filter_map(|(name, since)| Some((name.to_owned(), settles(since)?)))
                 .collect(),
+            left,
+            recorded: former::is_recorded(&world.rollout),
             total,
         }
     }
@@ -126,6 +149,15 @@ impl<'a> Traffic<'a> {
         }
     }
 
+    /// The same of a route that the strategy names no more.
+    pub(super) fn highest_left(&self, left: &Left, role: Role, unsettled: bool) -> i32 {
+        let applied = left.observed.as_ref().map_or(&Applied::Yes, |observed| &observed.applied);
+        if unsettled && (self.routes_settle.is_some() || *applied != Applied::Yes) {
+            return self.total;
+        }
+        left.observed.as_ref().map_or(0, |observed| observed.split.of(role))
+    }
+
     /// Whether header or mirror routes lead to the canary beside its weight.
     pub(super) fn is_managed(&self, router: usize) -> bool {
         self.routers[router].as_ref().is_ok_and(|observed| !observed.managed.is_empty())
@@ -133,7 +165,9 @@ impl<'a> Traffic<'a> {
 
     /// Why it is not known what a router's data plane does, beyond the propagation delay.
     pub(super) fn doubt(&self) -> Option<String> {
-        self.routers.iter().find_map(|router| match router {
+        // One of the former routes that is gone leads nobody anywhere.
+        let left = self.left.iter().map(|left| &left.observed).filter(|observed| observed.is_ok());
+        self.routers.iter().chain(left).find_map(|router| match router {
             Err(error) => Some(error.to_string()),
             Ok(ObservedSplit { applied: Applied::Pending { why } | Applied::Refused { why }, .. }) => Some(why.clone()),
             Ok(_) => None,
@@ -165,6 +199,57 @@ impl<'a> Traffic<'a> {
         let services = services.map(|(_, service)| super::service_basis(world, &service.object));
         let routes = world.routes.iter().map(|(reference, route)| crate::traffic::basis(reference, &route.object));
         services.chain(routes).collect()
+    }
+}
+
+impl Left {
+    fn observe(world: &World, former: Former, total: i32) -> Self {
+        let status = world.rollout.status.clone().unwrap_or_default();
+        let by_service = || {
+            let (stable, canary) = services::roles(&former.piece, &status);
+            (stable.to_owned(), canary.to_owned())
+        };
+        let (stable_service, canary_service) = destination_rule::roles(&former.rollout).unwrap_or_else(by_service);
+        let context = Context {
+            rollout: &former.rollout,
+            stable_service: &stable_service,
+            canary_service: &canary_service,
+            services: &world.services,
+            experiment_services: &crate::rollout::traffic::experiment_services(world),
+            routes: &former::unclaimed(&world.rollout, &world.routes),
+        };
+        let observed = match former.router() {
+            Some(router) => router.observe(&context, total),
+            None => Err(RouterError::Settings {
+                path: "metadata.annotations".to_owned(),
+                problem: format!("{} names no router", names::ROUTES),
+            }),
+        };
+        let host = destination_rule::host(&former.rollout, &world.routes).map(str::to_owned);
+        Self { former, stable_service, canary_service, host, observed }
+    }
+
+    pub(super) fn role(&self, service: &str) -> Option<Role> {
+        match service {
+            "" => None,
+            _ if service == self.stable_service => Some(Role::Stable),
+            _ if service == self.canary_service => Some(Role::Canary),
+            _ => None,
+        }
+    }
+
+    pub(super) fn service_of(&self, role: Role) -> &str {
+        match role {
+            Role::Stable => &self.stable_service,
+            Role::Canary => &self.canary_service,
+        }
+    }
+
+    /// Whether it leads nobody to the canary any more.
+    pub fn is_back(&self) -> bool {
+        self.observed
+            .as_ref()
+            .is_ok_and(|it| it.split.canary == 0 && it.split.additional.is_empty() && it.managed.is_empty())
     }
 }
 

@@ -6,7 +6,7 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::{Value, json};
 
-use super::{namespace, rule};
+use super::{is_host, namespace, rule};
 use crate::api::Rollout;
 use crate::api::names::{MANAGED_BY, POD_TEMPLATE_HASH};
 use crate::api::resource::{DESTINATION_RULE, ObjectRef};
@@ -18,6 +18,12 @@ use crate::traffic::{Context, RouterError, Split, basis};
 pub fn roles(rollout: &Rollout) -> Option<(String, String)> {
     let rule = rule(rollout)?;
     Some((title(&rule.name, &rule.stable_subset_name), title(&rule.name, &rule.canary_subset_name)))
+}
+
+/// The Service whose endpoints the subsets narrow: nobody is reached who is not behind both.
+pub fn host<'a>(rollout: &Rollout, routes: &'a Routes) -> Option<&'a str> {
+    let host = routes.get(&reference(rollout)?)?.object["spec"]["host"].as_str()?;
+    host.split('.').next().filter(|service| is_host(host, service, namespace(rollout)))
 }
 
 /// Whether this is a subset that passes as a Service. No Service of Kubernetes has a space in its name.

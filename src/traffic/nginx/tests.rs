@@ -135,6 +135,10 @@ fn an_abort_reaches_the_companion_though_its_ingress_is_gone() {
         with(&rollout, &alone, |context| NginxRouter.edit(context, Wanted::only(&Split::new(0, 100)))).unwrap();
     let aborted = after(&patches[0], Some(&companion));
     assert_eq!(aborted["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"], "0");
+    let elsewhere = [companion.clone(), ingress("web", "elsewhere")];
+    let patches =
+        with(&rollout, &elsewhere, |context| NginxRouter.edit(context, Wanted::only(&Split::new(0, 100)))).unwrap();
+    assert_eq!(after(&patches[0], Some(&companion)), aborted, "also when it leads elsewhere");
     let raise = with(&rollout, &alone, |context| NginxRouter.edit(context, Wanted::only(&Split::new(50, 100))));
     assert_eq!(raise, Err(RouterError::Missing(ObjectRef::new(INGRESS, "shop", "web"))));
 }

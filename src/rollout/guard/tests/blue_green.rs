@@ -1,5 +1,6 @@
 //! The guard over random blue-green worlds: an active Service with all of the traffic, a preview Service with none, and one
-//! that the strategy has ceased to name, of which nobody knows.
+//! that the strategy has ceased to name, of which nobody knows. Before it was a blue-green it may have been a canary, whose
+//! route still gives the preview Service a weight.
 
 use super::*;
 
@@ -16,6 +17,8 @@ struct State {
     active: Lagging<Option<usize>>,
     preview: Lagging<Option<usize>>,
     left: Option<Lagging<Option<usize>>>,
+    /// The weight that a former route gives the preview Service; the active one has the rest.
+    route: Option<Lagging<i32>>,
 }
 
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ enum Write {
     Size(usize, i32),
     Active(usize),
     Preview(usize),
+    Route(i32),
 }
 
 impl State {
@@ -31,7 +35,19 @@ impl State {
             Write::Size(one, size) => self.pods[one].spec = size,
             Write::Active(one) => self.active.set(Some(one)),
             Write::Preview(one) => self.preview.set(Some(one)),
+            Write::Route(weight) => self.route.as_mut().unwrap().set(weight),
         }
+    }
+
+    /// The largest share of users that the former route may still send to the preview Service: any, while it settles.
+    fn to_preview(&self) -> i32 {
+        let Some(route) = &self.route else { return 0 };
+        if route.before.is_empty() { route.now } else { 100 }
+    }
+
+    /// The largest share that the pods behind a selection can carry.
+    fn carried(&self, selection: Option<usize>) -> i32 {
+        (self.kept(selection) * 100 / self.replicas.max(1)).min(100)
     }
 
     /// Pods that answer behind a selection.
@@ -47,6 +63,7 @@ impl State {
         self.active.before.clear();
         self.preview.before.clear();
         self.left.iter_mut().for_each(|left| left.before.clear());
+        self.route.iter_mut().for_each(|route| route.before.clear());
     }
 }
 
@@ -84,6 +101,35 @@ fn check(before: &State, after: &State) -> Result<(), String> {
             return Err(format!("{kept} of {had} pods are left behind {selection:?}"));
         }
     }
+    // The users that a former route leads to the preview Service find the pods that they need, or as many as there were.
+    if before.to_preview() > 0 {
+        let need = |share: i32| ceil(share * before.replicas, 100);
+        for selection in after.preview.all() {
+            let (had, kept) = (before.kept(selection), after.kept(selection));
+            if kept < had.min(need(before.to_preview())) {
+                return Err(format!("{kept} of {had} pods are left behind the preview Service, {selection:?}"));
+            }
+        }
+        let (had, kept) = (before.kept(before.preview.now), after.kept(after.preview.now));
+        let nothing_lost = had == 0 && before.preview.now.is_some() && before.preview.before.is_empty();
+        if after.preview.now != before.preview.now && kept < need(before.to_preview()) && !nothing_lost {
+            return Err(format!("{}% of the users go to {kept} pods", before.to_preview()));
+        }
+    }
+    // It is put back as far as the active version can bear, and never the other way.
+    if let (Some(before_route), Some(after_route)) = (&before.route, &after.route)
+        && before_route.now != after_route.now
+    {
+        // Whoever follows a selection of no pods at all has lost nothing by more users.
+        let nobody = |selection: &Option<usize>| selection.is_some_and(|one| before.pods[one] == Pods::default());
+        let selections = before.active.all().filter(|selection| !nobody(selection));
+        let active = selections.map(|selection| before.carried(selection)).min().unwrap_or(0);
+        let active = if before.aborted { before.carried(before.active.now) } else { active };
+        let least = (100 - active).min(before.carried(before.preview.now));
+        if after_route.now > before_route.now || before.active.now != before.preview.now && after_route.now < least {
+            return Err(format!("the weight goes from {} to {}", before_route.now, after_route.now));
+        }
+    }
     // Users are led to other pods only if these are no fewer than wanted, or than they had.
     if after.active.now != before.active.now {
         let (had, kept) = (before.kept(before.active.now), after.kept(after.active.now));
@@ -111,6 +157,11 @@ fn decide(state: &State, proposal: &Proposal) -> (Admitted, Vec<Write>) {
     let traffic = Traffic::observe(&world, "", "", &[]);
     let admitted = admit(&world, &revisions, &traffic, proposal.clone());
     let mut writes = Vec::new();
+    for split in admitted.left.iter().flatten() {
+        if state.route.as_ref().is_some_and(|route| route.now != split.canary) {
+            writes.push(Write::Route(split.canary));
+        }
+    }
     for one in 0..4 {
         let scaled = admitted.scale(&world, &world.replica_sets[one], BTreeMap::new());
         if let Some(Action::Scale { to, from, confirm, .. }) = scaled
@@ -151,16 +202,36 @@ fn world(state: &State) -> World {
         (name.to_owned(), Observed { object, since: now - SignedDuration::from_secs(age) })
     };
     let mut services = BTreeMap::from([service(ACTIVE, &state.active), service(PREVIEW, &state.preview)]);
-    services.extend(state.left.as_ref().map(|left| service(LEFT, left)));
+    services.extend(state.left.as_ref().map(|left| {
+        let (name, mut service) = service(LEFT, left);
+        service.object.annotations.insert(names::MANAGED_BY.to_owned(), "web".to_owned());
+        (name, service)
+    }));
+    let mut rollout: Rollout = serde_json::from_value(rollout).unwrap();
+    let routes = state.route.as_ref().map(|weight| {
+        let routing = json!({ "gatewayAPI": { "httpRoute": "former" } });
+        let piece = json!({ "stableService": ACTIVE, "canaryService": PREVIEW, "trafficRouting": routing });
+        rollout.metadata.annotations = Some([(names::ROUTES.to_owned(), json!([piece]).to_string())].into());
+        let conditions = ["Accepted", "ResolvedRefs"].map(|type_| json!({ "type": type_, "status": "True" }));
+        let object = json!({
+            "spec": { "rules": [{ "backendRefs": [
+                { "name": ACTIVE, "weight": 100 - weight.now },
+                { "name": PREVIEW, "weight": weight.now },
+            ] }] },
+            "status": { "parents": [{ "conditions": conditions }] },
+        });
+        let since = now - SignedDuration::from_secs(if weight.before.is_empty() { 5 } else { 2 });
+        (ObjectRef::new(HTTP_ROUTE, "shop", "former"), Observed { object: Arc::new(object), since })
+    });
     World {
         now,
-        rollout: Arc::new(serde_json::from_value(rollout).unwrap()),
+        rollout: Arc::new(rollout),
         pods: None,
         workload: None,
         replica_sets: (0..4).map(|one| replica_set(one, state.pods[one], now)).collect(),
         services,
         gone: BTreeMap::new(),
-        routes: BTreeMap::new(),
+        routes: routes.into_iter().collect(),
         analysis_runs: Vec::new(),
         experiments: Vec::new(),
         templates: Templates::default(),
@@ -174,9 +245,11 @@ fn states() -> impl Strategy<Value = State> {
     let few = || prop_oneof![2 => Just(Pods::default()), 1 => pods()];
     let service = || (prop::option::weighted(0.85, 0..4_usize), prop::option::weighted(0.3, 0..4_usize));
     let all_pods = (pods(), pods(), few(), few());
-    let services = (service(), service(), prop::option::weighted(0.3, service()));
+    let weight = || prop_oneof![Just(0), Just(25), Just(60), Just(100)];
+    let route = prop::option::weighted(0.5, (weight(), prop::option::weighted(0.3, weight())));
+    let services = (service(), service(), prop::option::weighted(0.3, service()), route);
     (0..=6_i32, any::<bool>(), 0..4_usize, all_pods, services).prop_map(
-        |(replicas, aborted, new, pods, (active, preview, left))| {
+        |(replicas, aborted, new, pods, (active, preview, left, route))| {
             let lagging = |(now, before): (Option<usize>, Option<usize>)| Lagging::new(now, before.map(Some));
             State {
                 replicas,
@@ -186,6 +259,7 @@ fn states() -> impl Strategy<Value = State> {
                 active: lagging(active),
                 preview: lagging(preview),
                 left: left.map(lagging),
+                route: route.map(|(now, before)| Lagging::new(now, before)),
             }
         },
     )
@@ -227,6 +301,7 @@ proptest! {
             check_all_subsets(&state, &proposal)?;
             let (admitted, writes) = decide(&state, &proposal);
             if writes.is_empty() && admitted.holds.is_empty() {
+                prop_assert_eq!(state.to_preview(), 0);
                 return Ok(());
             }
             writes.iter().for_each(|write| state.make(write));
@@ -247,6 +322,7 @@ fn update(pods: i32, crashed: i32) -> State {
         active: Lagging::new(Some(0), None),
         preview: Lagging::new(Some(1), None),
         left: None,
+        route: None,
     }
 }
 
@@ -288,4 +364,23 @@ fn a_preview_holds_no_pods_and_a_service_left_behind_holds_all() {
     assert_eq!(told(&state, &down), "");
     state.left = Some(Lagging::new(Some(1), None));
     assert_eq!(told(&state, &down), "ReplicaSet web-h1 stays at 4: Service web-left may still send traffic to it\n");
+}
+
+#[test]
+fn a_preview_that_a_former_route_leads_to_is_no_preview() {
+    let mut state = update(0, 0);
+    (state.new, state.preview, state.route) = (1, Lagging::new(Some(0), None), Some(Lagging::new(25, None)));
+    let switch = switch(PREVIEW, 1);
+    let keeps = "Service web-preview keeps its selector: ReplicaSet web-h1 has 0 available pods and needs 1\n";
+    assert_eq!(told(&state, &switch), keeps);
+    let (_, writes) = decide(&state, &switch);
+    assert!(matches!(writes[..], [Write::Route(0)]), "{writes:?}");
+    state.make(&writes[0]);
+    assert_eq!(
+        told(&state, &switch),
+        "Service web-preview keeps its selector: ReplicaSet web-h1 has 0 available pods and needs 4 \
+         (until 2026-01-01T12:00:03Z)\n"
+    );
+    state.pass_time();
+    assert_eq!(told(&state, &switch), "");
 }
