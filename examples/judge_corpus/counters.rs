@@ -99,7 +99,7 @@ fn pod(release: &Release, number: usize, gap: Option<(i64, i64)>, rng: &mut Rng)
     // Within the warm-up there is no judging yet; a pod of stable has run for long.
     let (begin, mut requests, mut failures) = if is_canary { (0, 0, 0) } else { (-BEFORE, 50_000, 100) };
     let reset = release.has(Trouble::Resets) && rng.f64() < 0.6;
-    let reset = reset.then(|| rng.i64(-600..HORIZON)).unwrap_or(i64::MAX);
+    let reset = if reset { rng.i64(-600..HORIZON) } else { i64::MAX };
     let phase = rng.i64(0..SCRAPE);
     let mut scrapes = Vec::new();
     let mut was_reset = false;
