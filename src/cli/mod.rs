@@ -26,6 +26,7 @@ mod set;
 mod status;
 mod tree;
 mod undo;
+mod units;
 mod version;
 mod watched;
 mod workload;

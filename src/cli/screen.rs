@@ -3,6 +3,21 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 
+/// Codes of what colours and weights texts, sparingly.
+pub const BOLD: u8 = 1;
+pub const DIM: u8 = 2;
+pub const RED: u8 = 31;
+pub const GREEN: u8 = 32;
+pub const YELLOW: u8 = 33;
+
+/// Heights within a line, from the lowest.
+pub const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// A text in a colour, where there are colours.
+pub fn painted(color: bool, code: u8, text: &str) -> String {
+    if color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 /// A terminal's size, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {

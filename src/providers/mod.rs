@@ -34,7 +34,6 @@ use crate::api::common::Time;
 use crate::clock::Clock;
 
 pub use self::job::JobTarget;
-pub use self::prometheus::history;
 pub use self::prometheus::{Past, PastError, Shape, Whole};
 
 static PROVIDERS: &[&dyn Provider] = &[&prometheus::Prometheus, &web::Web, &job::Job];

@@ -4,7 +4,6 @@
 //! whole seconds, it reads answers of any size, and it can only go to the real network, which a simulation does not have.
 //! What is left of it would be the names of a few parameters.
 
-pub mod history;
 mod past;
 
 use std::collections::BTreeMap;

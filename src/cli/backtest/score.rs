@@ -7,7 +7,7 @@ use super::report::{self, Alarm, Incident, Quiet, Tested, Verdicts};
 use super::subject::Subject;
 use super::times::Window;
 use crate::api::analysis::AnalysisPhase;
-use crate::cli::plan::units::wilson;
+use crate::cli::units::wilson;
 
 /// `runs` are in the order of their starts, which are `every` apart.
 pub fn score(

@@ -12,7 +12,8 @@ use super::recording::Incident;
 use super::replay::{Run, replay};
 use super::subject::{Choice, Subject};
 use super::text::aligned;
-use crate::cli::plan::units::{plural, span};
+use crate::cli::screen::{DIM, GREEN, RED, painted};
+use crate::cli::units::{plural, span};
 
 /// What became of all incidents.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -138,7 +139,6 @@ impl Suite {
     }
 
     pub fn text(&self, color: bool) -> String {
-        let paint = |code: u8, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
         let head = ["INCIDENT", "TEMPLATE", "EXPECTED", "VERDICT", "AFTER", ""].map(str::to_owned).to_vec();
         let mut rows = vec![head];
         let mut ends = vec![None];
@@ -158,11 +158,15 @@ impl Suite {
         let mut text = String::new();
         for (line, end) in aligned(&rows).into_iter().zip(ends) {
             match end {
-                None => text.push_str(&paint(2, &line)),
+                None => text.push_str(&painted(color, DIM, &line)),
                 Some((ok, message)) => {
-                    let (word, code) = if ok { ("ok", 32) } else { ("NOT OK", 31) };
+                    let (word, code) = if ok { ("ok", GREEN) } else { ("NOT OK", RED) };
                     // It stands at the end of its line.
-                    text.push_str(&format!("{}{}", line.strip_suffix(word).unwrap_or(&line), paint(code, word)));
+                    text.push_str(&format!(
+                        "{}{}",
+                        line.strip_suffix(word).unwrap_or(&line),
+                        painted(color, code, word)
+                    ));
                     if !ok {
                         text.push_str(&format!("\n  {message}"));
                     }

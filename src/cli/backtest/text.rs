@@ -6,19 +6,13 @@ use jiff::tz::TimeZone;
 
 use super::report::{Incident, Report, Tested};
 use super::times::{Window, shown};
-use crate::cli::plan::units::{count, percent, plural, span};
+use crate::cli::screen::{BOLD, DIM, GREEN, LEVELS, RED, YELLOW, painted};
+use crate::cli::units::{count, percent, plural, span};
 
 /// Columns of the timeline.
 const COLUMNS: usize = 64;
-const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// False alarms that are told one by one.
 const TOLD: usize = 5;
-
-const BOLD: u8 = 1;
-const DIM: u8 = 2;
-const RED: u8 = 31;
-const GREEN: u8 = 32;
-const YELLOW: u8 = 33;
 
 /// The whole report. Writing to a String cannot fail.
 pub fn text(report: &Report, color: bool) -> String {
@@ -42,7 +36,7 @@ struct Page {
 
 impl Page {
     fn paint(&self, code: u8, text: &str) -> String {
-        if self.color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        painted(self.color, code, text)
     }
 
     fn head(&self, report: &Report, text: &mut String) {

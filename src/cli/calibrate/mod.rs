@@ -12,23 +12,27 @@ use anyhow::{anyhow, bail};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::plan::units::{duration, share};
+use super::units::{duration, share};
 use crate::analysis::calibrate::{self as calibration, Calibration, Minute};
-use crate::analysis::compare::{Comparison, Judged, Queries, Source};
+use crate::analysis::compare::{Comparison, Judged, Queries, Sampled, Source};
 use crate::analysis::judge::counts::Side;
 use crate::api::analysis::Metric;
 use crate::api::duration::GoDuration;
 use crate::api::field_error::FieldPath;
 use crate::api::providers::{Header, Prometheus};
 use crate::clock::Clock;
-use crate::providers::history::History;
 use crate::providers::http::{Network, Transport};
+use crate::providers::{JobTarget, Past, PastError, Providers, Whole};
 
 /// Before a stretch: how far a counter that was not scraped for a while is followed.
 const BEFORE: SignedDuration = SignedDuration::from_mins(5);
 /// Days that are looked at, at most: ten thousand minutes of each series are ten requests.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 92);
 const MINUTE: i64 = 60;
+/// Minutes that are asked for at once, at first. With four pods of ten series each that is an answer of a megabyte.
+const AT_ONCE: i64 = 360;
+/// Minutes below which an answer that is too large is given up.
+const FEWEST: i64 = 15;
 
 /// Find out from a service's past what the judge can see of its releases, and which `compare` block fits
 #[derive(Debug, clap::Args)]
@@ -182,7 +186,9 @@ impl Calibrate {
             headers: self.headers.clone(),
             ..Prometheus::default()
         };
-        let mut history = History::new(transport, settings);
+        let providers = Providers::new(transport, JobTarget::nowhere(), Clock::system(), None);
+        let past = Past::new(providers, settings);
+        let mut at_once = AT_ONCE;
         let count = self.window.as_secs() / MINUTE;
         let end = now.as_second() / MINUTE * MINUTE;
         let to = Timestamp::from_second(end)?;
@@ -190,20 +196,53 @@ impl Calibrate {
         let (begin, selectors) = (from, [queries.total.as_str(), queries.judged.selector()]);
         let mut minutes = Vec::new();
         while from < to {
-            let mut stretch = history.next(&selectors, (from, to), BEFORE).await.map_err(|error| anyhow!("{error}"))?;
+            let (end, mut found) = stretch(&past, selectors, (from, to), &mut at_once).await?;
             if !*by_pod {
                 // The pods of a gateway are not those of the service.
-                stretch.found.iter_mut().flatten().for_each(|series| series.pod.clear());
+                found.iter_mut().flatten().for_each(|series| series.pod.clear());
             }
-            let count = ((stretch.to.as_second() - from.as_second()) / MINUTE) as usize;
-            let [total, judged] = stretch.found.as_slice() else { bail!("Prometheus has not answered both queries") };
+            let count = ((end.as_second() - from.as_second()) / MINUTE) as usize;
+            let [total, judged] = &found;
             minutes.extend(calibration::minutes(total, judged, &queries.judged, from.as_second() as f64, count));
-            from = stretch.to;
+            from = end;
             let part = from.duration_since(begin).as_secs_f64() / to.duration_since(begin).as_secs_f64();
             progress(part);
         }
         Ok(minutes)
     }
+}
+
+/// The samples of each minute of two counters, from a time on and of a while before: until when, as long as answers can hold
+/// it, and what was found.
+async fn stretch(
+    past: &Past,
+    [total, judged]: [&str; 2],
+    (from, to): (Timestamp, Timestamp),
+    minutes: &mut i64,
+) -> anyhow::Result<(Timestamp, [Vec<Sampled>; 2])> {
+    loop {
+        let end = from.saturating_add(SignedDuration::from_mins(*minutes)).map_or(to, |end| end.min(to));
+        let found = async { Ok([samples(past, total, from, end).await?, samples(past, judged, from, end).await?]) };
+        match found.await {
+            Ok(found) => return Ok((end, found)),
+            Err(PastError::TooMuch(_)) if *minutes / 2 >= FEWEST => *minutes /= 2,
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+}
+
+async fn samples(past: &Past, query: &str, from: Timestamp, to: Timestamp) -> Result<Vec<Sampled>, PastError> {
+    let start = from.saturating_add(-BEFORE).unwrap_or(from);
+    let (series, warning) = past.values(query, start, to, MINUTE * 1000).await?;
+    if let Some(warning) = warning {
+        // What is missing may be one pod's.
+        return Err(PastError::Refused(format!("the answer may not be whole: {warning}")));
+    }
+    let sampled = |Whole { mut labels, samples }: Whole| Sampled {
+        pod: labels.remove("pod").unwrap_or_default(),
+        samples: samples.into_iter().map(|(millis, value)| (millis as f64 / 1000.0, value)).collect(),
+    };
+    Ok(series.into_iter().map(sampled).collect())
 }
 
 /// What is looked at, and how a template says it.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-pub use crate::cli::plan::units::span;
+pub use crate::cli::units::span;
 
 use crate::analysis::calibrate::{Calibration, HORIZONS, Replay, Split, WEIGHTS};
-use crate::cli::plan::units::{count, percent, plural};
+use crate::cli::units::{count, percent, plural};
 
 pub fn draw(selector: &str, found: &Calibration, weight: f64, template: &str) -> String {
     let mut text = format!("{selector}\n");

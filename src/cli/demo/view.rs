@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use jiff::Timestamp;
 
+use crate::cli::screen::{BOLD, GREEN, RED, painted};
 use crate::sandbox::traffic::Counts;
 
 /// Columns of the bar that shows the split.
@@ -66,7 +67,7 @@ impl View {
     /// A sentence of the story. It stays above the pictures.
     pub fn say(&mut self, text: &str) {
         self.wipe();
-        println!("\n{}", self.paint(1, text));
+        println!("\n{}", self.paint(BOLD, text));
     }
 
     /// Leaves the last picture where it is.
@@ -151,7 +152,7 @@ impl View {
             let errors = version.errors.map_or_else(|| "-".to_owned(), |errors| format!("{:.1}%", errors * 100.0));
             let errors = format!("{errors:>7}");
             let errors =
-                if version.errors.is_some_and(|errors| errors > 0.02) { self.paint(31, &errors) } else { errors };
+                if version.errors.is_some_and(|errors| errors > 0.02) { self.paint(RED, &errors) } else { errors };
             let _ = writeln!(
                 text,
                 "  {:<7}  {:<7}  {:>2}/{:<2}  {:>6.0}%  {:>7.0}/s  {errors}",
@@ -183,7 +184,7 @@ impl View {
         let failing =
             picture.versions.iter().any(|version| version.role == "canary" && version.errors.is_some_and(|e| e > 0.02));
         let columns = ((canary * BAR as f64).round() as usize).max(usize::from(canary > 0.0));
-        let stable = self.paint(32, &"█".repeat(BAR - columns));
+        let stable = self.paint(GREEN, &"█".repeat(BAR - columns));
         format!("{stable}{}", self.paint(if failing { 31 } else { 33 }, &"▒".repeat(columns)))
     }
 
@@ -193,8 +194,8 @@ impl View {
         let mut marks = String::new();
         for measured in &picture.measured[from..] {
             marks.push_str(&match measured.passed {
-                Some(true) => self.paint(32, "✔"),
-                Some(false) => self.paint(31, "✖"),
+                Some(true) => self.paint(GREEN, "✔"),
+                Some(false) => self.paint(RED, "✖"),
                 None => "·".to_owned(),
             });
         }
@@ -203,6 +204,6 @@ impl View {
     }
 
     fn paint(&self, code: u8, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        painted(self.color, code, text)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::report::{Metric, Outcome, Prediction, Quantiles, Report};
 use super::svg::{self, escape};
 use super::text::{latency, number, one_line, schedule, versions};
-use super::units::{count, percent, plural, span};
+use crate::cli::units::{count, percent, plural, span};
 
 /// The page. Writing to a String cannot fail.
 pub fn page(report: &Report) -> String {

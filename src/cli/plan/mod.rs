@@ -17,7 +17,6 @@ mod rows;
 mod setting;
 mod svg;
 mod text;
-pub mod units;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +31,7 @@ use anyhow::Context;
 use super::lint;
 use super::manifest::{self, Object};
 use super::screen;
+use super::units;
 use crate::sandbox::traffic::Target;
 use crate::sandbox::workloads::Behaviour;
 

@@ -16,9 +16,9 @@ use super::report::{
 };
 use super::rows::rows;
 use super::setting::Setting;
-use super::units::wilson;
 use crate::api::names;
 use crate::cli::in_process::Rolling;
+use crate::cli::units::wilson;
 
 /// Plays a release once in detail, and `repeat` times for the statistics if that is more than once.
 ///

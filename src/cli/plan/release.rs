@@ -4,9 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::cli::units;
 use crate::sandbox::workloads::Behaviour;
-
-use super::units;
 
 /// What goes wrong when a late onset is all that is said.
 const LATE_ERRORS: f64 = 0.1;

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::questions::{self, Questions};
 use super::report::Subject;
 use super::route::{self, Way};
-use super::units::plural;
 use crate::api::Rollout;
 use crate::api::names::GROUP;
 use crate::cli::manifest::Object;
+use crate::cli::units::plural;
 use crate::sandbox::traffic::Target;
 
 /// The tag of what runs before the release.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Bucket, Prediction, Sample};
-use super::units::span;
+use crate::cli::units::span;
 
 const WIDTH: f64 = 960.0;
 /// Room for the labels of the axes, left and right of the panels.

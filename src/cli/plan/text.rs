@@ -3,19 +3,13 @@
 use std::fmt::Write as _;
 
 use super::report::{Analysis, Metric, Outcome, Prediction, Quantiles, Report, Row};
-use super::units::{count, percent, plural, span};
+use crate::cli::screen::{BOLD, DIM, GREEN, LEVELS, RED, YELLOW, painted};
+use crate::cli::units::{count, percent, plural, span};
 
 /// Columns of the chart.
 const CHART: usize = 64;
 /// Columns of the bar of a row.
 const BAR: usize = 20;
-const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
-const BOLD: u8 = 1;
-const DIM: u8 = 2;
-const RED: u8 = 31;
-const GREEN: u8 = 32;
-const YELLOW: u8 = 33;
 
 /// The whole plan. Writing to a String cannot fail.
 pub fn text(report: &Report, color: bool) -> String {
@@ -34,7 +28,7 @@ struct Page {
 
 impl Page {
     fn paint(&self, code: u8, text: &str) -> String {
-        if self.color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        painted(self.color, code, text)
     }
 
     fn head(&self, report: &Report, text: &mut String) {

@@ -22,6 +22,7 @@ use kube::ResourceExt;
 
 use crate::api::names;
 use crate::api::{AnalysisRun, Experiment, Rollout};
+use crate::cli::screen::{GREEN, RED, YELLOW, painted};
 
 /// What is looked at.
 // There is one of these in a picture.
@@ -66,12 +67,12 @@ impl Style {
     /// Colours a text by its mark, sparingly: good, bad, waiting for somebody.
     pub fn paint(self, mark: &str, text: &str) -> String {
         let code = match mark {
-            "✔" => 32,
-            "✖" | "⚠" => 31,
-            "॥" | "?" => 33,
+            "✔" => GREEN,
+            "✖" | "⚠" => RED,
+            "॥" | "?" => YELLOW,
             _ => return text.to_owned(),
         };
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        painted(self.color, code, text)
     }
 
     /// The text, cut off where the terminal ends.

@@ -129,12 +129,7 @@ impl<'a> Traffic<'a> {
     }
 
     pub(super) fn role(&self, service: &str) -> Option<Role> {
-        match service {
-            "" => None,
-            _ if service == self.stable_service => Some(Role::Stable),
-            _ if service == self.canary_service => Some(Role::Canary),
-            _ => None,
-        }
+        role(service, self.stable_service, self.canary_service)
     }
 
     /// The largest weight that the objects of one router give a role; with `unsettled`, also what earlier versions of them
@@ -230,12 +225,7 @@ impl Left {
     }
 
     pub(super) fn role(&self, service: &str) -> Option<Role> {
-        match service {
-            "" => None,
-            _ if service == self.stable_service => Some(Role::Stable),
-            _ if service == self.canary_service => Some(Role::Canary),
-            _ => None,
-        }
+        role(service, &self.stable_service, &self.canary_service)
     }
 
     pub(super) fn service_of(&self, role: Role) -> &str {
@@ -285,4 +275,14 @@ pub(super) fn selects(wanted: &BTreeMap<String, String>, replica_set: &ReplicaSe
 
 pub(super) fn has_pods(replica_set: &ReplicaSet) -> bool {
     replica_set.replicas > 0 || replica_set.status.replicas > 0
+}
+
+/// What a Service is to a route that tells stable from canary by these two.
+fn role(service: &str, stable: &str, canary: &str) -> Option<Role> {
+    match service {
+        "" => None,
+        _ if service == stable => Some(Role::Stable),
+        _ if service == canary => Some(Role::Canary),
+        _ => None,
+    }
 }
