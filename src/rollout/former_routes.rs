@@ -31,7 +31,7 @@ pub(super) fn follow(
         .map(|(left, _)| &left.former.piece)
         .collect();
     let weighs = routing.traffic.routers.iter().flatten().any(|it| it.split.canary > 0 || !it.managed.is_empty());
-    record(scene, draft, &over, moves || weighs);
+    record(scene, draft, &over, (moves || weighs) && !routing.traffic.recorded);
 }
 
 /// Whether there is nothing left to be done about a former route, and nothing that follows it as it was.
@@ -96,15 +96,18 @@ fn is_released(scene: &Scene<'_>, draft: &mut Draft<'_>, left: &Left) -> bool {
     released
 }
 
-/// Writes down what the strategy moves before it is moved, and strikes out what is over.
-fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, over: &[&CanaryStrategy], moves: bool) {
+/// Writes down what the strategy moves before it is moved, if that `adds` something, and strikes out what is over.
+fn record(scene: &Scene<'_>, draft: &mut Draft<'_>, over: &[&CanaryStrategy], adds: bool) {
     let rollout = scene.rollout;
+    if over.is_empty() && !adds {
+        return;
+    }
     // The revision is written with what it moves: what else there is to say comes with the next decision.
     if draft.actions.iter().any(|action| action.object().resource == ROLLOUT) {
         return;
     }
     let before = former::recorded(rollout);
-    let mut said = if moves { former::with_current(rollout) } else { before.clone() };
+    let mut said = if adds { former::with_current(rollout) } else { before.clone() };
     said.retain(|piece| !over.contains(&piece));
     if said == before {
         return;
