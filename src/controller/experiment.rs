@@ -33,7 +33,7 @@ pub async fn run(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
         if let Err(next) = pass.freshen().await {
             break next;
         }
-        pass.confirm().await;
+        pass.look_for_absent().await;
         let found = {
             let index = shell.index();
             match index.entry_of(object).map(|entry| &entry.object) {
