@@ -40,8 +40,8 @@ mutants: ## Whether the simulator sees each of its seeded bugs: builds the contr
 	@$(CARGO) run --quiet --package tidegate-simulator -- mutants
 
 bench-judge: ## The judge against simulated releases: false alarms, and how soon bad ones are found
-	@$(CARGO) run --quiet --release --example judge_table -- --plots docs/judging
-	@$(CARGO) run --quiet --release --example judge_corpus
+	@$(CARGO) run --quiet --profile simulate --example judge_table -- --plots docs/judging
+	@$(CARGO) run --quiet --profile simulate --example judge_corpus
 
 lint: ## Formatting, clippy with warnings denied, licences and sources
 	$(CARGO) fmt --all --check

@@ -26,7 +26,8 @@ fn bad_releases_are_stopped_and_good_ones_are_not() {
     for trouble in TROUBLES {
         assert!(trials.iter().filter(|trial| trial.release.has(trouble)).count() >= 20, "{trouble:?}");
     }
-    assert!(judge.precision() >= 0.95 && judge.recall() >= 0.95, "{judge:?}");
+    // Of so few a single one is more than a hundredth: the bar of 99% is held by the whole.
+    assert!(judge.good_failed == 0 && judge.bad - judge.bad_failed <= 2, "{judge:?}");
     assert_eq!(judge.let_through(), 0, "{judge:?}");
     let threshold = Score::of(trials.iter(), THRESHOLD);
     assert!(threshold.recall() < judge.recall(), "{threshold:?}");

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 640.0;
+const WIDTH: f64 = 700.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 150.0;
+const RIGHT: f64 = 200.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 44.0;
 const COLOURS: [&str; 6] = ["#1f6f8b", "#c8553d", "#e0a458", "#6a8d3f", "#7b5ea7", "#777777"];
@@ -17,6 +17,8 @@ pub struct Series {
     pub values: Vec<f64>,
     pub dashed: bool,
 }
+
+const DASHES: &str = r#" stroke-dasharray="5 4""#;
 
 /// Shares that grow from minute to minute.
 pub fn lines(title: &str, x_label: &str, series: &[Series]) -> String {
@@ -32,18 +34,21 @@ pub fn lines(title: &str, x_label: &str, series: &[Series]) -> String {
             let _ = write!(points, " {:.1},{:.1}", x(index as f64 + 1.0), y(*value, 1.0));
         }
         let colour = COLOURS[place % COLOURS.len()];
-        let dash = if series.dashed { r#" stroke-dasharray="5 4""# } else { "" };
+        let dash = if series.dashed { DASHES } else { "" };
         let _ = writeln!(svg, r#"<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
-        key(&mut svg, place, &series.name);
+        key(&mut svg, place, &series.name, colour, series.dashed);
     }
     svg + "</svg>\n"
 }
 
-/// Groups of bars, with the largest share of the y axis.
-pub fn bars(title: &str, groups: &[String], series: &[Series], largest: f64) -> String {
-    let mut svg = frame(title, "", largest);
+/// Groups of bars with their percentages, with the largest share of the y axis, and a dashed line at what was promised.
+pub fn bars(title: &str, x_label: &str, groups: &[String], series: &[Series], largest: f64, promise: f64) -> String {
+    let mut svg = frame(title, x_label, largest);
     let group = (WIDTH - LEFT - RIGHT) / groups.len() as f64;
     let bar = group * 0.8 / series.len() as f64;
+    let (colour, level) = (COLOURS[COLOURS.len() - 1], y(promise, largest));
+    let _ = writeln!(svg, r#"<path d="M{LEFT} {level:.1}H{:.1}" stroke="{colour}"{DASHES}/>"#, WIDTH - RIGHT);
+    key(&mut svg, series.len(), &format!("the judge's promise: {:.0}%", promise * 100.0), colour, true);
     for (index, name) in groups.iter().enumerate() {
         text(&mut svg, LEFT + group * (index as f64 + 0.5), HEIGHT - BOTTOM + 16.0, "middle", name);
     }
@@ -59,8 +64,15 @@ pub fn bars(title: &str, groups: &[String], series: &[Series], largest: f64) -> 
                 y(0.0, largest) - height,
                 bar * 0.9
             );
+            let _ = writeln!(
+                svg,
+                r#"<text x="{:.1}" y="{:.1}" text-anchor="middle" font-size="9">{:.1}</text>"#,
+                left + bar * 0.45,
+                (y(0.0, largest) - height).min(level) - 3.0,
+                value * 100.0
+            );
         }
-        key(&mut svg, place, &series.name);
+        key(&mut svg, place, &series.name, colour, false);
     }
     svg + "</svg>\n"
 }
@@ -81,11 +93,11 @@ fn frame(title: &str, x_label: &str, largest: f64) -> String {
     svg
 }
 
-fn key(svg: &mut String, place: usize, name: &str) {
+fn key(svg: &mut String, place: usize, name: &str, colour: &str, dashed: bool) {
     let (x, y) = (WIDTH - RIGHT + 14.0, TOP + 10.0 + 18.0 * place as f64);
-    let colour = COLOURS[place % COLOURS.len()];
-    let _ = writeln!(svg, r#"<rect x="{x}" y="{:.1}" width="12" height="4" fill="{colour}"/>"#, y - 6.0);
-    text(svg, x + 18.0, y, "start", name);
+    let dash = if dashed { DASHES } else { "" };
+    let _ = writeln!(svg, r#"<path d="M{x} {:.1}h14" stroke="{colour}" stroke-width="4"{dash}/>"#, y - 4.0);
+    text(svg, x + 20.0, y, "start", name);
 }
 
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {

@@ -14,6 +14,12 @@ const FEWEST_FAILURES: u64 = 20;
 /// One-sided 95% of a normal distribution.
 const UPPER: f64 = 1.645;
 
+/// In an outage a pod fails more than so many times as often as usual. Pods that fail more than others for good are never taken
+/// for one: the usual is that of all pods, and half of them cannot be above twice the average of all.
+const OUTAGE_TIMES: f64 = 2.0;
+/// And it has so many failures more in a minute: fewer may be a burst or two, and an outage of so few hardly moves the estimate.
+const OUTAGE_FAILURES: f64 = 10.0;
+
 /// Variance over mean of failures, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,13 +52,15 @@ impl Dispersion {
         }
     }
 
-    /// The dispersion of failures between the pods of one version, each minute on its own: an outage of all pods at once says
-    /// nothing about bursts. The upper end of what is plausible is taken, by leaving out one minute after the other.
+    /// The dispersion of failures between the pods of one version, each minute on its own: what all pods fail together says
+    /// nothing about bursts. Outages are left out. The upper end of what is plausible is taken, by leaving out one minute after the
+    /// other.
     ///
     /// It must be measured before the analysis begins and not be touched afterwards.
     pub fn between_pods(minutes: &[Vec<Arm>]) -> Self {
-        let parts: Vec<(f64, f64)> = minutes.iter().map(|pods| squares(pods)).filter(|(_, norm)| *norm > 0.0).collect();
-        let failures = minutes.iter().flatten().fold(Arm::default(), |sum, pod| sum.plus(*pod)).failures();
+        let quiet = quiet(minutes);
+        let parts: Vec<(f64, f64)> = quiet.iter().map(|pods| squares(pods)).filter(|(_, norm)| *norm > 0.0).collect();
+        let failures = quiet.iter().map(|pods| sum(pods).failures()).sum::<u64>();
         if parts.len() < 2 || failures < FEWEST_FAILURES {
             return Self::Assumed;
         }
@@ -75,9 +83,41 @@ impl Dispersion {
     }
 }
 
+/// The minutes without outages: without those in which most pods failed far more than usual, and without their neighbours.
+///
+/// Each minute is compared with itself only, so an outage of all pods would do no harm if their minutes were the same. But pods
+/// are scraped at different seconds: of the minutes in which an outage begins and ends one pod has more than another, which looks
+/// like a burst of hundreds. Such a minute may have too few of the pods in it to be known for what it is; the others then have it
+/// in the minute beside it, since no two pods are a minute apart. And in the midst of an outage failures need not come together
+/// as they usually do, yet there would be more of them than in all the rest of the hour.
+///
+/// Bursts of single pods stay, however large: it takes half of the pods, and at least two, in the same minute.
+fn quiet(minutes: &[Vec<Arm>]) -> Vec<&[Arm]> {
+    let usual = usual(minutes);
+    let outages: Vec<bool> = minutes.iter().map(|pods| is_outage(pods, usual)).collect();
+    let near = |minute: usize| outages[minute.saturating_sub(1)..(minute + 2).min(outages.len())].contains(&true);
+    minutes.iter().enumerate().filter(|(minute, _)| !near(*minute)).map(|(_, pods)| pods.as_slice()).collect()
+}
+
+/// The failures for each request that half of the minutes do not exceed.
+fn usual(minutes: &[Vec<Arm>]) -> f64 {
+    let mut rates: Vec<f64> = minutes.iter().filter_map(|pods| sum(pods).rate()).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+}
+
+fn is_outage(pods: &[Arm], usual: f64) -> bool {
+    let fails = |pod: &&Arm| pod.failures() as f64 > OUTAGE_TIMES * usual * pod.requests() as f64 + OUTAGE_FAILURES;
+    pods.iter().filter(fails).count() >= pods.len().div_ceil(2).max(2)
+}
+
+fn sum(pods: &[Arm]) -> Arm {
+    pods.iter().fold(Arm::default(), |sum, pod| sum.plus(*pod))
+}
+
 /// The squared deviations of a minute's pods from their share of its failures, and what they would be for single failures.
 fn squares(pods: &[Arm]) -> (f64, f64) {
-    let all = pods.iter().fold(Arm::default(), |sum, pod| sum.plus(*pod));
+    let all = sum(pods);
     if all.requests() == 0 {
         return (0.0, 0.0);
     }
@@ -113,6 +153,71 @@ mod tests {
             (0..60).map(|minute| pods(&[0, 1, 2, 3].map(|pod| if minute % 4 == pod { 5 } else { 0 }))).collect();
         let Dispersion::Measured(factor) = Dispersion::between_pods(&minutes) else { panic!("it was assumed") };
         assert!((factor - 5.0).abs() < 1e-9, "{factor}");
+    }
+
+    /// An hour in which half of four pods have a failure each minute, with other counts in some minutes.
+    fn hour(other: &[(usize, [u64; 4])]) -> Vec<Vec<Arm>> {
+        let quiet = |minute: u64| pods(&[minute % 2, (minute + 1) % 2, 1, 0]);
+        let mut minutes: Vec<Vec<Arm>> = (0..60).map(quiet).collect();
+        other.iter().for_each(|(minute, failures)| minutes[*minute] = pods(failures));
+        minutes
+    }
+
+    #[test]
+    fn the_edges_of_a_shared_outage_are_no_bursts() {
+        let measured = |other: &[(usize, [u64; 4])]| Dispersion::between_pods(&hour(other));
+        let Dispersion::Measured(quiet) = measured(&[]) else { panic!("it was assumed") };
+        for (what, outage) in [
+            (
+                "pods are scraped at different seconds",
+                vec![(30, [5, 50, 150, 200]), (31, [200; 4]), (32, [195, 150, 50, 1])],
+            ),
+            (
+                "only one pod has its beginning",
+                vec![(29, [0, 80, 0, 1]), (30, [200; 4]), (31, [200; 4]), (32, [0, 1, 0, 90])],
+            ),
+            ("one of seconds is divided between two minutes", vec![(30, [30, 28, 0, 1]), (31, [1, 0, 31, 33])]),
+            ("one pod has none of it", vec![(30, [60, 0, 90, 120]), (31, [140, 1, 130, 100])]),
+            ("it is there when the hour begins", vec![(0, [200; 4]), (1, [10, 50, 100, 150])]),
+            ("it is still there when the hour ends", vec![(58, [100, 50, 10, 0]), (59, [200; 4])]),
+        ] {
+            let Dispersion::Measured(factor) = measured(&outage) else { panic!("{what}: it was assumed") };
+            assert!((factor - quiet).abs() < 0.1, "{what}: {factor} instead of {quiet}");
+        }
+    }
+
+    #[test]
+    fn bursts_count_however_large_unless_most_pods_share_them() {
+        for (what, bursts, least) in [
+            ("of one pod", vec![(30, [200, 0, 1, 0])], 20.0),
+            ("of one pod after another", vec![(20, [60, 0, 1, 0]), (21, [0, 60, 1, 0]), (22, [0, 1, 60, 0])], 20.0),
+            ("of one pod for long", (20..40).map(|minute| (minute, [60, 1, 0, 1])).collect(), 20.0),
+            ("small, of two pods at once", (0..60).step_by(4).map(|minute| (minute, [9, 0, 1, 8])).collect(), 4.0),
+        ] {
+            let Dispersion::Measured(factor) = Dispersion::between_pods(&hour(&bursts)) else { panic!("{what}") };
+            assert!(factor > least, "{what}: {factor}");
+        }
+        // Of two pods, both must be in it.
+        let pairs = |burst: [u64; 2]| -> Vec<Vec<Arm>> {
+            (0..60).map(|minute| if minute == 30 { pods(&burst) } else { pods(&[minute % 2, 1]) }).collect()
+        };
+        assert!(Dispersion::between_pods(&pairs([100, 1])).factor() > 20.0);
+        assert!(Dispersion::between_pods(&pairs([100, 60])).factor() < 1.5);
+    }
+
+    #[test]
+    fn pods_that_are_bad_for_good_are_no_outage() {
+        let minutes = vec![pods(&[100, 100, 1, 1]); 60];
+        let Dispersion::Measured(factor) = Dispersion::between_pods(&minutes) else { panic!("it was assumed") };
+        assert!(factor > 20.0, "{factor}");
+    }
+
+    #[test]
+    fn what_is_left_beside_an_outage_may_be_too_little() {
+        let mut minutes = vec![pods(&[0, 0, 0]); 60];
+        minutes[10] = pods(&[1, 2, 1]);
+        minutes[30] = pods(&[200, 150, 100]);
+        assert_eq!(Dispersion::between_pods(&minutes), Dispersion::Assumed);
     }
 
     #[test]
