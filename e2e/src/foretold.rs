@@ -173,7 +173,8 @@ impl Prepared {
         let happened = seen.tracks(story.weights);
         let described = || format!("{}\nplanned:\n{foretold}\nhappened:\n{happened}", story.name);
         let apart = foretold.apart(&happened).with_context(described)?;
-        let (planned, made) = (list(&release["analyses"][0]["metrics"][0]["measurements"]).count(), seen.measurements());
+        let (planned, made) =
+            (list(&release["analyses"][0]["metrics"][0]["measurements"]).count(), seen.measurements());
         // One more or less fits into two seconds.
         ensure!(planned.abs_diff(made) <= 1, "{}: {planned} measurements planned, {made} made", story.name);
         Ok(format!(
@@ -281,10 +282,14 @@ impl Tracks {
         for (name, track) in &self.tracks {
             let values = |track: &[(f64, String)]| track.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
             let other = happened.tracks.get(name).map_or(&[][..], Vec::as_slice);
-            ensure!(values(track) == values(other), "{name}: {:?} planned, {:?} happened", values(track), values(other));
-            let ends = |track: &[(f64, String)], end| {
-                track.iter().skip(1).map(|(at, _)| *at).chain([end]).collect::<Vec<_>>()
-            };
+            ensure!(
+                values(track) == values(other),
+                "{name}: {:?} planned, {:?} happened",
+                values(track),
+                values(other)
+            );
+            let ends =
+                |track: &[(f64, String)], end| track.iter().skip(1).map(|(at, _)| *at).chain([end]).collect::<Vec<_>>();
             let ends = ends(track, self.end).into_iter().zip(ends(other, happened.end));
             for (((from, value), (began, _)), (to, ended)) in track.iter().zip(other).zip(ends) {
                 most = most.max((from - began).abs());
@@ -417,9 +422,9 @@ impl Watched {
         } else {
             return false;
         };
-        let gone = self.pods(goes, self.seen.len()).is_some_and(|set| {
-            set["spec"]["replicas"] == 0 && set["status"]["replicas"].as_u64().unwrap_or(0) == 0
-        });
+        let gone = self
+            .pods(goes, self.seen.len())
+            .is_some_and(|set| set["spec"]["replicas"] == 0 && set["status"]["replicas"].as_u64().unwrap_or(0) == 0);
         if gone {
             self.outcome = outcome;
         }
@@ -444,7 +449,8 @@ impl Watched {
         let listed = self.seen.iter().take_while(|(at, _, _)| *at == 0.0).count();
         for until in listed..=self.seen.len() {
             let at = if until == listed { 0.0 } else { self.seen[until - 1].0 };
-            let wanted = |hash: &str| self.pods(hash, until).map_or(Value::from(0), |set| set["spec"]["replicas"].clone());
+            let wanted =
+                |hash: &str| self.pods(hash, until).map_or(Value::from(0), |set| set["spec"]["replicas"].clone());
             tracks.add("old pods", at, wanted(&self.old_hash).to_string());
             tracks.add("new pods", at, wanted(&new_hash).to_string());
             if weights {

@@ -202,7 +202,11 @@ async fn calibrated(folder: &Path, url: &str, days: i64) -> Result<()> {
     within("the usual failure rate", &found["hourlyFailureRates"][1], 0.009..=0.011)?;
     // They were drawn one by one.
     within("how many fail together", &found["dispersion"]["median"], 1.0..=1.5)?;
-    within("how often stable is called worse", &json!(number(&replay["alarms"]) / number(&replay["analyses"])), 0.0..=0.01)?;
+    within(
+        "how often stable is called worse",
+        &json!(number(&replay["alarms"]) / number(&replay["analyses"])),
+        0.0..=0.01,
+    )?;
     within("the change that can be seen", &proposed["ratio"], 1.1..=2.0)?;
     std::fs::write(folder.join("calibrated.yaml"), tidegate(folder, &asked("yaml")).await?)
         .context("writing calibrated.yaml")?;
