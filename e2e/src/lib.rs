@@ -16,6 +16,7 @@
 //! disruption  releases in which the controller is killed, or what they need is taken away
 //! clients     releases that are driven and waited for with kubectl
 //! aborts      aborts while something that a release needs is broken
+//! foretold    what `tidegate plan` says of a release beside what comes of it
 //! slow_gateway  releases behind a gateway that follows late
 //! storm       many releases while everything around them is killed, paused and restarted, judged by a record of etcd
 //! ```
@@ -33,6 +34,7 @@ pub mod controller;
 pub mod disruption;
 pub mod environment;
 pub mod fidelity;
+pub mod foretold;
 pub mod gateway;
 pub mod http;
 pub mod job;

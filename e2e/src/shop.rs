@@ -128,11 +128,16 @@ impl Shop {
         };
         let namespaced = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         apply::object(&client, "", namespaced).await?;
-        for object in [service(STABLE), service(CANARY), shop.route(), shop.template(), shop.rollout(version)] {
+        for object in shop.manifests(version) {
             shop.apply(object).await?;
         }
         shop.wait("the shop is healthy", Duration::from_secs(60), |state| state.phase == "Healthy").await?;
         Ok(shop)
+    }
+
+    /// What somebody would write to deploy this version.
+    pub fn manifests(&self, version: &str) -> [Value; 5] {
+        [service(STABLE), service(CANARY), self.route(), self.template(), self.rollout(version)]
     }
 
     /// Applies an object of this namespace.

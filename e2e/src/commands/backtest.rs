@@ -1,4 +1,4 @@
-//! `backtest`: days of one service in a real Prometheus, and `tidegate backtest` over them.
+//! `backtest`: days of one service in a real Prometheus, and `tidegate backtest` and `tidegate calibrate` over them.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate::clock::Clock;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ impl Backtest {
 }
 
 /// Fills a Prometheus with so many days of a service that was broken for half an hour, and tries analyses on them. What is recorded of
-/// the incident ends as it does live.
+/// the incident ends as it does live, and a calibration finds what the days were made with.
 ///
 /// # Errors
 /// Something is not as it must be, or takes too long.
@@ -125,6 +125,7 @@ pub async fn check(folder: &Path, days: i64) -> Result<()> {
         ensure!(took < MOST, "{template} took {:.0} s", took.as_secs_f64());
     }
     recorded(folder, &asked, broken).await?;
+    calibrated(folder, &url, days).await?;
     prometheus.stop().await;
     Ok(())
 }
@@ -151,6 +152,68 @@ async fn recorded(folder: &Path, asked: &[&str], broken: i64) -> Result<()> {
         let (live, file) = (&live["tested"][0]["runs"][0], &file["incidents"][0]["tested"][0]);
         ensure!(live["phase"] == file["phase"] && live["seconds"] == file["seconds"], "{template}: {live} and {file}");
     }
+    Ok(())
+}
+
+/// Finds what the history was made with, and proposes a template that is one.
+async fn calibrated(folder: &Path, url: &str, days: i64) -> Result<()> {
+    let began = Instant::now();
+    let window = format!("{days}d");
+    let words = [
+        "calibrate",
+        "--prometheus",
+        url,
+        "--total",
+        r#"http_requests_total{service="web"}"#,
+        "--errors",
+        r#"http_requests_total{service="web",code=~"5.."}"#,
+        "--window",
+        &window,
+        "-o",
+    ];
+    let asked = |form: &'static str| words.into_iter().chain([form]).collect::<Vec<_>>();
+    let found: Value =
+        serde_json::from_str(&tidegate(folder, &asked("json")).await?).context("reading the calibration")?;
+    let took = began.elapsed();
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let (replay, proposed) = (&found["replay"], &found["proposed"]);
+    println!(
+        "calibrate: {days} days in {:.1} s: {} requests a minute of {} pods, {:.2}% fail, {:.2} together; stable against stable {} \
+         of {} called worse; a {:.1}-fold change within {} s at a margin of {}",
+        took.as_secs_f64(),
+        found["requestsPerMinute"][1],
+        found["pods"],
+        number(&found["failureRate"]) * 100.0,
+        number(&found["dispersion"]["median"]),
+        replay["alarms"],
+        replay["analyses"],
+        number(&proposed["ratio"]),
+        proposed["horizon"],
+        proposed["margin"],
+    );
+    let within = |what: &str, value: &Value, range: std::ops::RangeInclusive<f64>| {
+        ensure!(range.contains(&number(value)), "{what} is {value}, and not within {range:?}");
+        Ok(())
+    };
+    ensure!(found["pods"] == PODS, "{} pods", found["pods"]);
+    // Each pod has 200 requests in 15 seconds, and the more or less of day and night.
+    within("the requests a minute", &found["requestsPerMinute"][1], 1_400.0..=3_400.0)?;
+    within("the failure rate", &found["failureRate"], 0.009..=0.04)?;
+    within("the usual failure rate", &found["hourlyFailureRates"][1], 0.009..=0.011)?;
+    // They were drawn one by one.
+    within("how many fail together", &found["dispersion"]["median"], 1.0..=1.5)?;
+    within(
+        "how often stable is called worse",
+        &json!(number(&replay["alarms"]) / number(&replay["analyses"])),
+        0.0..=0.01,
+    )?;
+    within("the change that can be seen", &proposed["ratio"], 1.1..=2.0)?;
+    std::fs::write(folder.join("calibrated.yaml"), tidegate(folder, &asked("yaml")).await?)
+        .context("writing calibrated.yaml")?;
+    tidegate(folder, &["lint", "-f", "calibrated.yaml"]).await?;
+    let text = tidegate(folder, &asked("text")).await?;
+    ensure!(text.contains("Stable against stable (one pod against the others)"), "{text}");
+    ensure!(took < MOST, "it took {:.0} s", took.as_secs_f64());
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::environment::EnvironmentOptions;
-use crate::{aborts, clients, disruption, slow_gateway, suite};
+use crate::{aborts, clients, disruption, foretold, slow_gateway, suite};
 
 /// What the binary can do.
 #[derive(Debug, Subcommand)]
@@ -93,7 +93,7 @@ impl Command {
 
 /// What is tested in the middle of releases: on which environment, in the folder of that name, and the tests.
 fn suites() -> [(&'static str, EnvironmentOptions, Vec<&'static suite::Test>); 2] {
-    let disrupted = disruption::suite().iter().chain(aborts::suite()).chain(clients::suite());
+    let disrupted = disruption::suite().iter().chain(aborts::suite()).chain(clients::suite()).chain(foretold::suite());
     [
         ("disrupted", EnvironmentOptions::full(), disrupted.collect()),
         ("slow-gateway", slow_gateway::options(), slow_gateway::suite().iter().collect()),

@@ -16,7 +16,7 @@ use tidegate::clock::Clock;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use super::scenarios::{FLAGS, play};
+use super::scenarios::{FLAGS, How, play};
 use super::{backtest, suites};
 use crate::apply;
 use crate::audit::{AuditEvent, Mark};
@@ -41,9 +41,8 @@ const DAYS: i64 = 1;
 
 #[derive(Debug, clap::Args)]
 pub struct Test {
-    /// How many scenarios run at once
-    #[arg(long, default_value_t = 10)]
-    at_once: usize,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Test {
@@ -68,7 +67,7 @@ impl Test {
 
         let audit = environment.cluster.audit();
         let mark = audit.mark();
-        play(environment, folder, &[], self.at_once, tally).await?;
+        play(environment, folder, &[], self.how, tally).await?;
         tally.test("the_charts_rights_are_enough", async { nothing_denied(&audit.since(mark)?) }).await;
         for (name, options, tests) in suites() {
             tally.absorb(suite::run(&folder.join(name), options, &tests).await?);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::words;
 
 /// Fields that hold a duration as text.
-const TEXTS: &[&str] = &["duration", "interval", "initialDelay"];
+const TEXTS: &[&str] = &["duration", "interval", "initialDelay", "horizon"];
 /// Fields that hold a number of seconds.
 const SECONDS: &[&str] =
     &["scaleDownDelaySeconds", "abortScaleDownDelaySeconds", "progressDeadlineSeconds", "autoPromotionSeconds"];

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use kube::Client;
+use kube::api::{DynamicObject, GroupVersionKind, ListParams};
+use kube::core::ApiResource;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -49,6 +52,22 @@ fn is_lost(status: Option<u16>) -> bool {
 /// # Errors
 /// As [`run`].
 pub async fn play(shared: Arc<Mutex<Shared>>, scenario: &Scenario) -> Result<String> {
+    play_and(shared, scenario, async |_| Ok(())).await
+}
+
+/// The same, and prints what the analyses found and what became of the requests: what the trace leaves out.
+///
+/// # Errors
+/// As [`run`].
+pub async fn play_and_tell(shared: Arc<Mutex<Shared>>, scenario: &Scenario) -> Result<String> {
+    play_and(shared, scenario, async |real| real.tell().await).await
+}
+
+async fn play_and(
+    shared: Arc<Mutex<Shared>>,
+    scenario: &Scenario,
+    at_the_end: impl AsyncFnOnce(&Real) -> Result<()>,
+) -> Result<String> {
     let (client, prometheus) = {
         let shared = shared.lock().await;
         let prometheus = shared.environment.prometheus.as_ref().context("the environment has no Prometheus")?;
@@ -56,10 +75,40 @@ pub async fn play(shared: Arc<Mutex<Shared>>, scenario: &Scenario) -> Result<Str
     };
     let mut real = Real { shared, client, namespace: scenario.name.clone(), prometheus, loads: Vec::new() };
     let played = run(&mut real, scenario).await;
+    at_the_end(&real).await?;
     for load in real.loads {
         load.stop().await?;
     }
     played
+}
+
+impl Real {
+    async fn tell(&self) -> Result<()> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "AnalysisRun"));
+        let runs: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        for run in runs.list(&ListParams::default()).await? {
+            let status = &run.data["status"];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let time = |field: &str| status[field].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+            let took = time("startedAt").zip(time("completedAt")).map(|(from, to)| to.duration_since(from));
+            let took = took.map(|took| format!(" after {took:#}")).unwrap_or_default();
+            println!("     {}: {}{took}", run.name_any(), text(&status["phase"]));
+            for metric in status["metricResults"].as_array().into_iter().flatten() {
+                let last = metric["measurements"].as_array().and_then(|all| all.last()).unwrap_or(&Value::Null);
+                println!("       {}: {} {}", text(&metric["name"]), text(&metric["message"]), text(&last["value"]));
+                println!("       {}", last["metadata"]);
+            }
+        }
+        for load in &self.loads {
+            let summary = load.summary(Duration::ZERO..load.elapsed());
+            let late = summary.all.latency(0.99);
+            println!("     {} requests in {:.0?}, 99% within {late:.0?}", summary.all.sent, load.elapsed());
+            for (version, counts) in &summary.versions {
+                println!("       {version:?}: {} of {} failed", counts.failed, counts.sent);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl World for Real {

@@ -6,8 +6,9 @@ use super::play::{Course, list};
 use super::report::{Outcome, Pods, Row, Sample};
 use super::setting::Setting;
 
-/// Gateways follow a route this many seconds later, at most: what a step has done is looked at then.
-const FOLLOWED: f64 = 0.15;
+/// Gateways follow a route this many seconds later, at most: what a step has done is looked at then. It is seen only when
+/// nothing else has changed for as long, or with the next change.
+const FOLLOWED: f64 = 0.25;
 /// What happens at one instant is seen within so many seconds.
 const INSTANT: f64 = 0.002;
 

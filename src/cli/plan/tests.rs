@@ -70,9 +70,40 @@ fn the_demo_is_planned() {
     assert!(bad.requests.failed < bad.rolling_update.failed, "{bad:?}");
     let page = html::page(&report);
     assert!(page.starts_with("<!DOCTYPE html>") && page.matches("<svg").count() == 3, "{page}");
+    assert_eq!(unclosed(&page), Vec::<&str>::new());
+    // A name, not an address: nothing is fetched.
+    let page_alone = page.replace("http://www.w3.org/2000/svg", "");
+    for reference in ["://", "src=", "href=", "url(", "@import", "<script", "<link", "<iframe"] {
+        assert!(!page_alone.contains(reference), "the page refers to something else by {reference}");
+    }
     if let Some(file) = std::env::var_os("PLAN_PAGE") {
         std::fs::write(file, page).unwrap();
     }
+}
+
+/// The elements that are not closed, or not in their order.
+fn unclosed(page: &str) -> Vec<&str> {
+    let mut open = Vec::new();
+    let tags = page.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(tag, _)| tag);
+    for tag in tags.filter(|tag| !tag.starts_with('!') && !tag.ends_with('/')) {
+        let name = tag.split_whitespace().next().unwrap_or_default();
+        match name.strip_prefix('/') {
+            None if ["meta", "br"].contains(&name) => {}
+            None => open.push(name),
+            Some(closed) if open.last() == Some(&closed) => drop(open.pop()),
+            Some(_) => open.push(name),
+        }
+    }
+    open
+}
+
+/// A step that is over at once has done what it says, though the gateway follows after it.
+#[test]
+fn a_step_without_length_has_its_own_weight() {
+    let report = planned(DEMO, &["healthy"], &circumstances("10s"), 1).unwrap();
+    let row = report.releases[0].steps.iter().find(|row| row.what == "setWeight 10").unwrap();
+    assert!(row.to - row.from < 0.1, "{row:?}");
+    assert_eq!(row.weight, 0.1, "{row:?}");
 }
 
 #[test]

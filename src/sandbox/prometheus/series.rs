@@ -1,7 +1,11 @@
 //! The metrics that gateways and pods would export about the recorded requests.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+
+use regex::Regex;
 
 use super::QueryError;
 use super::eval::Labels;
@@ -243,10 +247,34 @@ fn samples(parts: &[(&Line, Field)], interval: i64, from: i64, to: i64, ended: O
     samples
 }
 
+/// More patterns than the queries of one analysis have.
+const KEPT_PATTERNS: usize = 64;
+
+thread_local! {
+    /// The same queries are asked again and again, and a pattern takes longer to compile than they take to answer.
+    static PATTERNS: RefCell<BTreeMap<String, Rc<Regex>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// It has to match all of a label's value.
+fn pattern(text: &str) -> Result<Rc<Regex>, QueryError> {
+    PATTERNS.with_borrow_mut(|patterns| {
+        if let Some(pattern) = patterns.get(text) {
+            return Ok(pattern.clone());
+        }
+        let pattern = Regex::new(&format!("^(?s:{text})$"));
+        let pattern = Rc::new(pattern.map_err(|error| QueryError::syntax(format!("{text:?}: {error}")))?);
+        if patterns.len() >= KEPT_PATTERNS {
+            patterns.clear();
+        }
+        patterns.insert(text.to_owned(), pattern.clone());
+        Ok(pattern)
+    })
+}
+
 /// A matcher that is ready to use.
 pub(super) enum Test<'a> {
     Text { label: &'a str, value: &'a str, wanted: bool },
-    Pattern { label: &'a str, pattern: regex::Regex, wanted: bool },
+    Pattern { label: &'a str, pattern: Rc<Regex>, wanted: bool },
 }
 
 impl<'a> Test<'a> {
@@ -256,9 +284,7 @@ impl<'a> Test<'a> {
         if matches!(kind, MatchKind::Equal | MatchKind::NotEqual) {
             return Ok(Test::Text { label, value, wanted });
         }
-        let pattern = regex::Regex::new(&format!("^(?s:{value})$"));
-        let pattern = pattern.map_err(|error| QueryError::syntax(format!("{value:?}: {error}")))?;
-        Ok(Test::Pattern { label, pattern, wanted })
+        Ok(Test::Pattern { label, pattern: pattern(value)?, wanted })
     }
 
     /// An absent label is empty.

@@ -391,7 +391,15 @@ fn without_counts(message: &str) -> String {
         }
         in_number = it.is_ascii_digit() || goes_on;
     }
-    plain + &message[end..]
+    without_length(&plain) + &message[end..]
+}
+
+/// `seen after 1 min 5 s` in one world is `seen after 58 s` in the other.
+fn without_length(message: &str) -> String {
+    const AFTER: &str = "seen after ";
+    let Some((before, length)) = message.split_once(AFTER) else { return message.to_owned() };
+    let rest = length.find(';').map_or("", |end| &length[end..]);
+    format!("{before}{AFTER}<time>{rest}")
 }
 
 fn without_times(message: &str) -> String {
