@@ -44,7 +44,7 @@ pub struct Look {
 #[derive(Clone, Debug, PartialEq)]
 struct Memory {
     state: State,
-    /// As it was set when last looked at.
+    /// As it was set when last looked at; none after a gap.
     weight: Option<f64>,
 }
 
@@ -213,10 +213,14 @@ impl Look {
         // What was set some time between two looks is not held against the router.
         let weight = self.weight.filter(|weight| before == Some(*weight));
         let settings = Settings { weight, ..self.comparison.settings.clone() };
-        let mut compared = false;
+        let (mut compared, mut gap) = (false, false);
         let mut problem = None;
         for number in self.from..self.to {
             let seen = self.interval(answers, (number - self.from) as usize);
+            // What came in a gap is counted in the interval after it, for those pods alone that were not seen.
+            let after_gap = std::mem::replace(&mut gap, seen.is_err());
+            let weight = settings.weight.filter(|_| !after_gap);
+            let settings = Settings { weight, ..settings.clone() };
             match seen {
                 Ok(interval) if interval.canary.requests() == 0 => {
                     problem = Some("no data from canary: it got no requests".to_owned())
@@ -255,7 +259,7 @@ impl Look {
             value: words.counts(&state),
             message,
             metadata: self.numbers(&state, &settings),
-            memory: Some(Memory { state, weight: self.weight }.written()),
+            memory: Some(Memory { state, weight: self.weight.filter(|_| !gap) }.written()),
             ends,
         }
     }

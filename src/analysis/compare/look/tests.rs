@@ -18,8 +18,8 @@ type Traffic = fn(Side, i64) -> (u64, u64);
 struct Bench {
     world: RunWorld,
     traffic: Traffic,
-    /// Whether there was a scrape at a second.
-    scraped: fn(i64) -> bool,
+    /// Whether a version was scraped at a second.
+    scraped: fn(Side, i64) -> bool,
     questions: Vec<usize>,
 }
 
@@ -64,7 +64,7 @@ impl Bench {
         .unwrap();
         let now = Timestamp::from_second(START).unwrap();
         let world = RunWorld { now, run: Arc::new(run), secrets: Secrets::default(), weight: None };
-        let mut bench = Self { world, traffic, scraped: |_| true, questions: Vec::new() };
+        let mut bench = Self { world, traffic, scraped: |_, _| true, questions: Vec::new() };
         bench.look(0, |_, task| panic!("{task:?} at the beginning"));
         bench
     }
@@ -142,7 +142,7 @@ impl Bench {
         for at in (first..=end).step_by(SCRAPE as usize) {
             let (requests, failures) = (self.traffic)(side, at);
             value += if question.query.contains("errors") { failures } else { requests };
-            if at > begin && (self.scraped)(at) && value > 0 {
+            if at > begin && (self.scraped)(side, at) && value > 0 {
                 samples.push(((START + at) as f64, value as f64));
             }
         }
@@ -308,6 +308,15 @@ fn traffic_that_does_not_follow_the_weight_is_inconclusive() {
 }
 
 #[test]
+fn a_pod_that_was_not_scraped_for_a_while_is_no_wrong_split() {
+    let mut bench = Bench::new(json!({"undecided": "Successful", "horizon": "30m"}), healthy);
+    bench.scraped = |side, at| side == Side::Stable || !(300..1200).contains(&at);
+    bench.world.weight = Some(0.2);
+    let status = bench.run(3600, NEVER);
+    assert_eq!(status.phase, AnalysisPhase::Successful, "{}", status.message);
+}
+
+#[test]
 fn a_gap_of_the_scrapes_does_not_bring_the_past_along() {
     // Prometheus was away for a quarter of an hour, and stable's counters hold two good hours.
     fn worse_together(side: Side, at: i64) -> (u64, u64) {
@@ -315,7 +324,7 @@ fn a_gap_of_the_scrapes_does_not_bring_the_past_along() {
         (steady(side), failures)
     }
     let mut bench = Bench::new(json!({"horizon": "30m"}), worse_together);
-    bench.scraped = |at| !(300..1200).contains(&at);
+    bench.scraped = |_, at| !(300..1200).contains(&at);
     bench.run(3600, NEVER);
     let last = bench.result().measurements.last().unwrap();
     let rate = |failures: &str, requests: &str| {
