@@ -268,7 +268,8 @@ fn refusal(answer: Answer, call: &Call) -> Refusal {
             let why = "the object has been modified; please apply your changes to the latest version and try again";
             (409, "Conflict", format!("Operation cannot be fulfilled on {what}: {why}"))
         }
-        Answer::NotFound => (404, "NotFound", format!("{what} not found")),
+        // As a proxy says it, or a server that has not taken up all kinds yet: it is not said of the object.
+        Answer::NotFound => (404, "NotFound", "the server could not find the requested resource".to_owned()),
         Answer::Invalid => (422, "Invalid", format!("{what} is invalid: spec: Invalid value: simulated")),
         Answer::Forbidden => (403, "Forbidden", format!("{what} is forbidden: simulated")),
         Answer::TooMany => (429, "TooManyRequests", "too many requests, please try again later".to_owned()),

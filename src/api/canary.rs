@@ -22,12 +22,12 @@ pub struct CanaryStrategy {
     pub stable_service: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<CanaryStep>,
-    pub traffic_routing: Option<TrafficRouting>,
+    pub traffic_routing: Option<Box<TrafficRouting>>,
     /// Pods that may be missing during an update without traffic routing: number, or percentage rounded down.
     pub max_unavailable: Option<IntOrString>,
     /// Pods beyond `replicas` during an update without traffic routing: number, or percentage rounded up.
     pub max_surge: Option<IntOrString>,
-    pub analysis: Option<BackgroundAnalysis>,
+    pub analysis: Option<Box<BackgroundAnalysis>>,
     pub anti_affinity: Option<AntiAffinity>,
     pub canary_metadata: Option<Metadata>,
     pub stable_metadata: Option<Metadata>,

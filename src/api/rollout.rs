@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use serde_with::skip_serializing_none;
 
 use super::blue_green::BlueGreenStrategy;
-use super::canary::CanaryStrategy;
+use super::canary::{CanaryStrategy, Placed};
 use super::common::{LabelSelector, Time, WorkloadRef, is_false, is_zero};
+use super::field_error::FieldPath;
 use super::names;
 use super::pod_template::PodTemplate;
 use super::resource::ROLLOUT;
 pub use super::rollout_status::RolloutStatus;
+use super::traffic_routing::TrafficRouting;
 
 /// What a user wants of a workload, and how a new version reaches production.
 #[skip_serializing_none]
@@ -68,7 +70,7 @@ pub struct RolloutSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
-    pub blue_green: Option<BlueGreenStrategy>,
+    pub blue_green: Option<Box<BlueGreenStrategy>>,
     pub canary: Option<CanaryStrategy>,
 }
 
@@ -89,6 +91,17 @@ pub struct RollbackWindow {
 }
 
 impl Strategy {
+    /// The routers of a canary.
+    pub fn traffic_routing(&self) -> Option<&TrafficRouting> {
+        self.canary.as_ref()?.traffic_routing.as_deref()
+    }
+
+    /// Every analysis with its path, but those of experiments.
+    pub fn analyses(&self) -> impl Iterator<Item = (FieldPath, Placed<'_>)> {
+        let canary = self.canary.iter().flat_map(CanaryStrategy::analyses);
+        canary.chain(self.blue_green.iter().flat_map(|blue_green| blue_green.analyses()))
+    }
+
     /// The names of all Services that it mentions.
     pub fn services(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();

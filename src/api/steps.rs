@@ -21,12 +21,12 @@ pub struct CanaryStep {
     /// Percentage (0..=maxTrafficWeight) of the traffic, or of the pods without traffic routing, for the canary.
     pub set_weight: Option<i32>,
     pub pause: Option<Pause>,
-    pub experiment: Option<ExperimentStep>,
-    pub analysis: Option<RolloutAnalysis>,
+    pub experiment: Option<Box<ExperimentStep>>,
+    pub analysis: Option<Box<RolloutAnalysis>>,
     pub set_canary_scale: Option<SetCanaryScale>,
-    pub set_header_route: Option<SetHeaderRoute>,
-    pub set_mirror_route: Option<SetMirrorRoute>,
-    pub plugin: Option<PluginStep>,
+    pub set_header_route: Option<Box<SetHeaderRoute>>,
+    pub set_mirror_route: Option<Box<SetMirrorRoute>>,
+    pub plugin: Option<Box<PluginStep>>,
 }
 
 /// A pause for a while, or until promoted when no duration is given.

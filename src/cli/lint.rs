@@ -8,7 +8,6 @@ use super::manifest::{self, Object};
 use crate::analysis::spec::{self, Purpose, Source};
 use crate::analysis::templates::Templates;
 use crate::api::analysis::AnalysisTemplateSpec;
-use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::canary::CanaryStrategy;
 use crate::api::field_error::FieldPath;
 use crate::api::names::GROUP;
@@ -106,10 +105,8 @@ fn check_rollout(object: &Object, report: &mut Report) {
 fn check_analyses(object: &Object, rollout: &Rollout, report: &mut Report) {
     let strategy = &rollout.spec.strategy;
     let trials: Vec<_> = strategy.canary.iter().flat_map(CanaryStrategy::experiment_analyses).collect();
-    let canary = strategy.canary.iter().flat_map(CanaryStrategy::analyses);
-    let blue_green = strategy.blue_green.iter().flat_map(BlueGreenStrategy::analyses);
     let trials = trials.iter().map(|(path, analysis)| (path.clone(), analysis, Purpose::Experiment));
-    let placed = canary.chain(blue_green).map(|(path, placed)| {
+    let placed = strategy.analyses().map(|(path, placed)| {
         let (analysis, purpose) = spec::purpose(placed);
         (path, analysis, purpose)
     });

@@ -27,8 +27,13 @@ use super::telemetry::Telemetry;
 /// What we ask a write to answer with: nobody reads more than the metadata.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
+/// What we ask for where of a list only the metadata is of use.
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
 /// The verb of an eviction.
 const EVICT: &str = "Evict";
+/// The verb of a list of metadata.
+const LIST_METADATA: &str = "ListMetadata";
 
 /// How often a read is sent again after an answer that says that something broke, and the pause before, which doubles.
 ///
@@ -81,6 +86,13 @@ pub enum PatchKind {
     Json,
 }
 
+/// How much of each object a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    Metadata,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct OnlyMetadata<M> {
@@ -129,9 +141,16 @@ impl Api {
         &self.telemetry
     }
 
-    /// Reads an object as `T`.
+    /// Reads an object as `T`. It is not there only if the answer says so of the object: a proxy, or a server that has not
+    /// taken up all kinds yet, knows of nothing at all.
     pub async fn read<T: DeserializeOwned>(&self, object: &ObjectRef) -> Result<T, CallError> {
-        let answer = self.call(object, "Get", Method::GET, self.path(object), None, Bytes::new()).await?;
+        let answer = self.call(object, "Get", Method::GET, self.path(object), None, Bytes::new()).await;
+        let answer = answer.map_err(|error| match error {
+            CallError::NotFound(said) if !said.contains(&format!("\"{}\"", object.name)) => {
+                CallError::Unanswered(format!("{object}: answered 404: {said}"))
+            }
+            error => error,
+        })?;
         parse(&answer)
     }
 
@@ -197,10 +216,12 @@ impl Api {
         resource: Resource,
         namespace: &str,
         query: &str,
+        part: Part,
     ) -> Result<T, CallError> {
         let path = format!("{}?{query}", self.collection(resource, namespace));
         let object = ObjectRef::new(resource, namespace, "");
-        let answer = self.call(&object, "List", Method::GET, path, None, Bytes::new()).await?;
+        let verb = if part == Part::Metadata { LIST_METADATA } else { "List" };
+        let answer = self.call(&object, verb, Method::GET, path, None, Bytes::new()).await?;
         parse(&answer)
     }
 
@@ -269,7 +290,11 @@ impl Api {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<(http::response::Parts, Bytes), CallError> {
-        let accept = if matches!(verb, "Get" | "List" | "Delete" | EVICT) { "application/json" } else { METADATA };
+        let accept = match verb {
+            "Get" | "List" | "Delete" | EVICT => "application/json",
+            LIST_METADATA => METADATA_LIST,
+            _ => METADATA,
+        };
         let mut request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept);
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);

@@ -33,7 +33,7 @@ pub async fn run(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
         if let Err(next) = pass.freshen().await {
             break next;
         }
-        pass.confirm().await;
+        pass.look_for_absent().await;
         let found = {
             let index = shell.index();
             match index.entry_of(object).map(|entry| &entry.object) {
@@ -128,7 +128,7 @@ fn view(
 
 /// Seconds for which the routers of a Rollout may follow late.
 fn delay(rollout: Option<&Arc<Rollout>>) -> u32 {
-    let routing = rollout.and_then(|rollout| rollout.spec.strategy.canary.as_ref()?.traffic_routing.as_ref());
+    let routing = rollout.and_then(|rollout| rollout.spec.strategy.traffic_routing());
     let routers = routing.map(traffic::routers).unwrap_or_default();
     let longest = routers.iter().map(|router| router.propagation_delay()).fold(PROPAGATION_DELAY, Duration::max);
     u32::try_from(longest.as_secs()).unwrap_or(u32::MAX)

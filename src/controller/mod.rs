@@ -13,7 +13,7 @@
 //! | [`index`], [`references`] | finds objects by what decisions ask for, and whom an event concerns |
 //! | [`queue`] | what is due: once each, one at a time, delayed after failures |
 //! | [`expectations`] | read your writes |
-//! | [`confirm`] | what no watch has shown |
+//! | [`audit`] | what no watch has shown |
 //! | [`world`], [`reconcile`], [`execute`] | observe, decide, act |
 //! | [`release`] | what Rollouts have left behind in DestinationRules |
 //! | [`pods`] | the pods, for the few decisions that need them |
@@ -29,7 +29,7 @@
 
 pub mod analysis;
 pub mod api;
-pub mod confirm;
+pub mod audit;
 pub mod envelope;
 pub mod events;
 pub mod execute;
@@ -158,6 +158,7 @@ pub async fn run_deciding(
     for resource in watch::ALWAYS {
         shell.index().watched(resource);
         watches.spawn(watch::watch(shell.clone(), resource));
+        watches.spawn(audit::audit(shell.clone(), resource));
     }
     let looking = shell.clone();
     watches.spawn(async move { release::look_for_leftovers(&looking).await });
@@ -165,6 +166,7 @@ pub async fn run_deciding(
         while let Some(resource) = wanted.recv().await {
             info!(kind = resource.kind, "this kind is needed now: watching it");
             watches.spawn(watch::watch(shell.clone(), resource));
+            watches.spawn(audit::audit(shell.clone(), resource));
         }
     };
 
@@ -274,10 +276,7 @@ impl Shell {
             match self.expectations.echo(object, &reference, &version) {
                 None => queue.add(object),
                 Some(Echo::Awaited) => queue.add_own(object),
-                Some(Echo::AtRest) => {
-                    confirm::echoed(self, object);
-                    queue.add_if_waiting(object);
-                }
+                Some(Echo::AtRest) => queue.add_if_waiting(object),
             }
         }
         self.take_in(Effects { concerned: BTreeSet::new(), ..effects });
@@ -353,7 +352,7 @@ impl Shell {
         if resync.is_zero() {
             return Next::Idle;
         }
-        Next::At(Instant::now() + resync.mul_f64(confirm::spread(object)))
+        Next::At(Instant::now() + resync.mul_f64(spread(object)))
     }
 
     fn queue(&self, object: &ObjectRef) -> Option<&Queue> {
@@ -414,6 +413,12 @@ impl Workers {
         }
         self.tasks.abort_all();
     }
+}
+
+/// Between 0.9 and 1.1, for each object its own number: what began together does not go on together.
+fn spread(object: &ObjectRef) -> f64 {
+    let hash = object.name.bytes().fold(7_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    0.9 + f64::from(hash % 200) / 1000.0
 }
 
 async fn worker(shell: Arc<Shell>, queue: fn(&Shell) -> &Queue, mut stopping: tokio::sync::watch::Receiver<bool>) {

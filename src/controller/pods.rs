@@ -11,7 +11,7 @@ use crate::rollout::World;
 use crate::rollout::world::Pod;
 
 use super::Shell;
-use super::api::CallError;
+use super::api::{CallError, Part};
 use super::envelope::Meta;
 use super::watch::query;
 
@@ -72,7 +72,7 @@ pub async fn list(shell: &Shell, world: &World) -> Result<Vec<Pod>, CallError> {
     loop {
         let query = query(&[("limit", &PAGE.to_string()), ("labelSelector", &selector), ("continue", &more)]);
         shell.telemetry.live_reads.inc();
-        let page: Page = shell.api.list(POD, namespace, &query).await?;
+        let page: Page = shell.api.list(POD, namespace, &query, Part::Whole).await?;
         pods.extend(page.items.into_iter().flatten().filter_map(Item::pod));
         more = page.metadata.more;
         if more.is_empty() {

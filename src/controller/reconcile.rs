@@ -16,13 +16,11 @@ use crate::rollout::{World, needs_pods};
 
 use super::Shell;
 use super::analysis;
-use super::api::{Api, CallError};
-use super::confirm::{self, Quiet};
-use super::envelope::{Envelope, Unreadable};
+use super::api::CallError;
+use super::envelope::Unreadable;
 use super::execute::{self, Change, Subject};
 use super::expectations::{Expected, What};
 use super::experiment;
-use super::index::Knowledge;
 use super::pods;
 use super::queue::Next;
 use super::release;
@@ -34,6 +32,9 @@ const ATTEMPTS: u32 = 4;
 /// How long a message stays that another controller has written over ours: longer than two lead at a time.
 const RIVALRY: Duration = Duration::from_secs(10);
 
+/// Nobody comes back sooner for a write that no watch shows: whatever keeps it from being read makes no hot loop.
+const SOONEST: Duration = Duration::from_secs(1);
+
 /// What is remembered of an object between its decisions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
@@ -43,8 +44,6 @@ pub struct Memory {
     in_doubt: Vec<Event>,
     /// A status that may have been written, and what is to be told then.
     status_in_doubt: Option<(Value, Vec<Event>)>,
-    /// Since when nothing new has been seen.
-    pub quiet: Option<Quiet>,
     /// The message of the status that we wrote last.
     said: Option<Value>,
     /// Until when another controller has the last word on it.
@@ -59,8 +58,8 @@ pub struct Pass<'a> {
     /// Actions that failed in this pass.
     blocked: Vec<Failure>,
     attempts: u32,
-    /// Whether it has been looked past the watches where that is needed.
-    pub confirmed: bool,
+    /// Whether it has been looked for what it refers to and no watch has shown.
+    pub looked: bool,
     /// Whom the events on AnalysisRuns are told too, with the uid.
     pub also_told: Option<(ObjectRef, String)>,
 }
@@ -79,7 +78,7 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         if let Err(next) = pass.freshen().await {
             break next;
         }
-        pass.confirm().await;
+        pass.look_for_absent().await;
         let failures = pass.memory.failures.clone();
         let view = world::view(&shell.index(), object, shell.clock.now(), failures, &shell.decision_settings);
         let world = match view {
@@ -108,16 +107,17 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         let old = world.rollout.status.clone().unwrap_or_default();
         let only_notes = plan.actions.is_empty() && plan.events.is_empty() && plan.status != old;
         let rests = only_notes && plan.wake.is_none_or(|wake| wake > world.now);
-        let rests = rests.then(|| confirm::is_healthy(metadata, &plan.status));
         let ended = ended(&old, &plan.status).then(|| plan.status.duration.clone()).flatten();
         match pass.settle(subject, &old, plan).await {
             Settled::Again => {}
             Settled::Finished(next) => {
-                if let (Some(healthy), Next::Idle | Next::At(_)) = (rests, next) {
-                    pass.rests(healthy);
-                }
-                if let (Some(duration), Next::Idle | Next::At(_)) = (ended, next) {
-                    shell.telemetry.update_ended(&duration);
+                if let Next::Idle | Next::At(_) = next {
+                    if rests {
+                        shell.expectations.rests(object);
+                    }
+                    if let Some(duration) = ended {
+                        shell.telemetry.update_ended(&duration);
+                    }
                 }
                 break next;
             }
@@ -135,13 +135,13 @@ fn ended(old: &RolloutStatus, new: &RolloutStatus) -> bool {
 impl<'a> Pass<'a> {
     pub fn begin(shell: &'a Shell, object: &'a ObjectRef) -> Self {
         let memory = shell.memories().remove(object).unwrap_or_default();
-        Self { shell, object, memory, blocked: Vec::new(), attempts: 0, confirmed: false, also_told: None }
+        Self { shell, object, memory, blocked: Vec::new(), attempts: 0, looked: false, also_told: None }
     }
 
     pub fn end(self, next: Next) -> Next {
-        // Who could not even look now has another reason to come back.
-        let quiet = self.memory.quiet.as_ref().filter(|_| self.confirmed);
-        let due = confirm::due(self.shell, self.object, quiet);
+        let unseen = self.shell.expectations.outstanding(self.object, &self.shell.index());
+        let unseen = unseen.iter().filter(|expected| !expected.rests).map(|expected| expected.since).min();
+        let due = unseen.map(|since| (since + self.shell.settings.stale_limit).max(Instant::now() + SOONEST));
         let rivalry = self.memory.yields.filter(|until| *until > Instant::now());
         let next = match (next, due.into_iter().chain(rivalry).min()) {
             (Next::Idle, Some(due)) => Next::At(due),
@@ -167,7 +167,7 @@ impl<'a> Pass<'a> {
             .into_iter()
             .partition(|expected| expected.what == What::Reread || expected.since.elapsed() >= limit);
         for expected in due {
-            self.reread(&expected.object, &self.shell.api).await.map_err(|error| {
+            self.reread(&expected.object).await.map_err(|error| {
                 warn!(object = %self.object, read = %expected.object, %error, "cannot read what has to be known");
                 Next::Retry
             })?;
@@ -190,21 +190,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Reads an object past the watch.
-    pub async fn reread(&self, object: &ObjectRef, api: &Api) -> Result<(), CallError> {
-        let shell = self.shell;
-        shell.telemetry.live_reads.inc();
-        let read = api.read::<Envelope>(object).await;
-        let known = shell.index().knowledge(object.resource) == Knowledge::Synced;
-        let mut effects = match read {
-            Ok(envelope) if known => shell.index().apply(object.resource, envelope, shell.clock.now()),
-            Err(CallError::NotFound(_)) if known => shell.index().remove(object, "", shell.clock.now()),
-            Ok(_) | Err(CallError::NotFound(_)) => Default::default(),
-            Err(error) => return Err(error),
-        };
-        shell.expectations.settle(self.object, object);
+    pub async fn reread(&self, object: &ObjectRef) -> Result<(), CallError> {
+        let mut effects = self.shell.reread(object).await?;
+        self.shell.expectations.settle(self.object, object);
         // Whoever reads is about to decide anyway.
         effects.concerned.remove(self.object);
-        shell.take_in(effects);
+        self.shell.take_in(effects);
         Ok(())
     }
 

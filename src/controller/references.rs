@@ -35,7 +35,7 @@ impl References {
         objects.extend(workload::referent(rollout));
         objects.extend(templates(rollout).iter().map(|reference| template(namespace, reference)));
         let mut selected = Vec::new();
-        let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
+        let routing = rollout.spec.strategy.traffic_routing();
         // Also routes that it names no more, as long as they are to be put back, and the Services that they lead to.
         let left = traffic::former::left(rollout);
         let services = left.iter().flat_map(|left| left.rollout.spec.strategy.services());

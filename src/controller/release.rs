@@ -12,14 +12,12 @@ use crate::plan::Action;
 use crate::traffic::istio::destination_rule;
 
 use super::Shell;
-use super::api::CallError;
+use super::api::{CallError, Part};
 use super::envelope::{Meta, Object};
 use super::execute::{self, Subject};
 use super::index::Index;
-use super::watch::query;
+use super::watch;
 
-/// DestinationRules in one answer of a list.
-const PAGE: &str = "200";
 /// Between two attempts to look for what was left behind.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -39,33 +37,16 @@ pub async fn look_for_leftovers(shell: &Shell) {
 
 async fn is_any_marked(shell: &Shell) -> Result<bool, CallError> {
     #[derive(Deserialize)]
-    struct Page {
-        metadata: PageMeta,
-        items: Vec<Item>,
-    }
-    #[derive(Deserialize)]
-    struct PageMeta {
-        #[serde(rename = "continue", default)]
-        more: String,
-    }
-    #[derive(Deserialize)]
     struct Item {
         metadata: Meta,
     }
 
-    let namespace = shell.settings.namespace.as_deref().unwrap_or_default();
-    let mut more = String::new();
-    loop {
-        let query = query(&[("limit", PAGE), ("continue", &more)]);
-        let page: Page = shell.api.list(DESTINATION_RULE, namespace, &query).await?;
-        if page.items.iter().any(|item| item.metadata.annotation(MANAGED_BY).is_some()) {
-            return Ok(true);
-        }
-        more = page.metadata.more;
-        if more.is_empty() {
-            return Ok(false);
-        }
-    }
+    let mut marked = false;
+    let listed = watch::pages(shell, DESTINATION_RULE, Part::Metadata, |rules: Vec<Item>| {
+        marked |= rules.iter().any(|rule| rule.metadata.annotation(MANAGED_BY).is_some());
+    });
+    listed.await?;
+    Ok(marked)
 }
 
 /// Releases what the Rollout has left behind. What fails is tried again at the next occasion.

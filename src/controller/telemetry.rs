@@ -450,7 +450,7 @@ fn strategy(rollout: &Rollout) -> &'static str {
 }
 
 fn router(rollout: &Rollout) -> &'static str {
-    let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
+    let routing = rollout.spec.strategy.traffic_routing();
     routing.and_then(|routing| traffic::routers(routing).first().map(|router| router.name())).unwrap_or("")
 }
 

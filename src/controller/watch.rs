@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use http::Request;
 use kube::core::WatchEvent;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -21,7 +22,7 @@ use crate::api::names;
 use crate::api::resource::{self, ObjectRef, Resource};
 
 use super::Shell;
-use super::api::{CallError, chain};
+use super::api::{CallError, Part, chain};
 use super::envelope::Envelope;
 use super::references::is_on_demand;
 use super::settings::Settings;
@@ -108,11 +109,36 @@ fn absent(resource: Resource, error: &CallError) -> bool {
 
 /// Lists everything into the index; the version to watch from.
 async fn list(shell: &Shell, resource: Resource) -> Result<String, CallError> {
+    shell.index().list_begins(resource);
+    let mut count = 0;
+    let version = pages(shell, resource, Part::Whole, |objects: Vec<Envelope>| {
+        shell.health.alive(resource);
+        count += objects.len();
+        for envelope in objects {
+            shell.observe(resource, envelope);
+        }
+    });
+    let version = version.await?;
+    let effects = shell.index().list_ends(resource, shell.clock.now());
+    shell.take_in(effects);
+    shell.telemetry.listed(resource);
+    shell.synced.notify_waiters();
+    debug!(kind = resource.kind, count, "listed");
+    Ok(version)
+}
+
+/// Lists all objects of a kind that are ours to see, page after page; the version that the list shows.
+pub async fn pages<T: DeserializeOwned>(
+    shell: &Shell,
+    resource: Resource,
+    part: Part,
+    mut take: impl FnMut(Vec<T>),
+) -> Result<String, CallError> {
     #[derive(Deserialize)]
-    struct Page {
+    struct Page<T> {
         #[serde(default)]
         metadata: PageMeta,
-        items: Option<Vec<Envelope>>,
+        items: Option<Vec<T>>,
     }
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -124,24 +150,13 @@ async fn list(shell: &Shell, resource: Resource) -> Result<String, CallError> {
 
     let api = shell.api.within(OPEN_LIMIT);
     let selector = selector(&shell.settings, resource);
-    shell.index().list_begins(resource);
     let mut more = String::new();
-    let mut count = 0;
     loop {
         let query = query(&[("limit", &PAGE.to_string()), ("labelSelector", &selector), ("continue", &more)]);
-        let page: Page = api.list(resource, namespace(&shell.settings, resource), &query).await?;
-        shell.health.alive(resource);
-        for envelope in page.items.into_iter().flatten() {
-            count += 1;
-            shell.observe(resource, envelope);
-        }
+        let page: Page<T> = api.list(resource, namespace(&shell.settings, resource), &query, part).await?;
+        take(page.items.unwrap_or_default());
         more = page.metadata.more;
         if more.is_empty() {
-            let effects = shell.index().list_ends(resource, shell.clock.now());
-            shell.take_in(effects);
-            shell.telemetry.listed(resource);
-            shell.synced.notify_waiters();
-            debug!(kind = resource.kind, count, "listed");
             return Ok(page.metadata.resource_version);
         }
     }

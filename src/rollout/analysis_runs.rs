@@ -82,7 +82,7 @@ fn roles<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> Vec<(Role, &'a Rollou
         return promotion_role(scene, strategy, status).into_iter().collect();
     }
     let index = replicas::current_step(scene.canary, status);
-    let step = index.and_then(|index| Some((Role::Step(index), scene.canary.steps[index].analysis.as_ref()?)));
+    let step = index.and_then(|index| Some((Role::Step(index), scene.canary.steps[index].analysis.as_deref()?)));
     let background = scene.canary.analysis.as_ref().filter(|background| {
         let starting = background.starting_step.unwrap_or(0);
         !background.analysis.templates.is_empty() && status.current_step_index.is_none_or(|index| index >= starting)

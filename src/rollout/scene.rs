@@ -51,7 +51,7 @@ impl<'a> Scene<'a> {
         let rollout = &*world.rollout;
         let strategy = &rollout.spec.strategy;
         // With both, validation refuses; the canary is the one that can go back.
-        let blue_green = strategy.blue_green.as_ref().filter(|_| strategy.canary.is_none());
+        let blue_green = strategy.blue_green.as_deref().filter(|_| strategy.canary.is_none());
         let canary = strategy.canary.as_ref().or_else(|| blue_green.map(|_| &*NO_STEPS))?;
         let template = rollout.spec.template.as_ref().filter(|template| !template.is_absent())?;
         let desired = Desired { template, selector: rollout.spec.selector.as_ref()? };

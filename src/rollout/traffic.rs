@@ -27,7 +27,7 @@ pub(super) struct Routing<'a> {
 
 impl<'a> Routing<'a> {
     pub fn observe(scene: &Scene<'a>) -> Self {
-        let routers = scene.canary.traffic_routing.as_ref().map_or(Vec::new(), crate::traffic::routers);
+        let routers = scene.canary.traffic_routing.as_deref().map_or(Vec::new(), crate::traffic::routers);
         let traffic = Traffic::observe(scene.world, scene.stable_service, scene.canary_service, &routers);
         Self { routers, traffic, total: replicas::max_weight(scene.canary) }
     }

@@ -54,7 +54,7 @@ pub fn left(rollout: &Rollout) -> Vec<Former> {
 
 /// The routes without those that the strategy names: they are no former ones, whatever was said of them before.
 pub fn unclaimed(rollout: &Rollout, routes: &Routes) -> Routes {
-    let routing = rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
+    let routing = rollout.spec.strategy.traffic_routing();
     let needs: Vec<Needs> = routing.into_iter().flat_map(super::routers).map(|router| router.needs(rollout)).collect();
     let is_claimed = |reference: &ObjectRef, labels: &serde_json::Value| {
         let selected = |(resource, namespace, wanted): &(_, String, _)| {
@@ -105,7 +105,7 @@ pub fn current(rollout: &Rollout) -> Vec<CanaryStrategy> {
         stable_service: canary.stable_service().to_owned(),
         canary_service: canary.canary_service().to_owned(),
         ping_pong: canary.ping_pong.clone(),
-        traffic_routing: Some(TrafficRouting { managed_routes: routing.managed_routes.clone(), ..part }),
+        traffic_routing: Some(Box::new(TrafficRouting { managed_routes: routing.managed_routes.clone(), ..part })),
         ..CanaryStrategy::default()
     };
     let istio = routing.istio.iter().flat_map(|istio| {

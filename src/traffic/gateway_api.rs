@@ -138,7 +138,7 @@ fn describe(context: &Context<'_>, split: Option<&Split>, managed: &[Managed<'_>
 
 fn rollout_settings(rollout: &Rollout) -> Result<Cow<'_, GatewayApi>, RouterError> {
     let canary = rollout.spec.strategy.canary.as_ref();
-    canary.and_then(|canary| canary.traffic_routing.as_ref()).map_or(Ok(Cow::Owned(GatewayApi::default())), settings)
+    canary.and_then(|canary| canary.traffic_routing.as_deref()).map_or(Ok(Cow::Owned(GatewayApi::default())), settings)
 }
 
 fn route_namespace<'a>(settings: &'a GatewayApi, rollout: &'a Rollout) -> &'a str {

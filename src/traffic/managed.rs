@@ -40,8 +40,8 @@ pub fn names(rollout: &Rollout) -> Vec<&str> {
 pub fn every(rollout: &Rollout) -> impl Iterator<Item = Managed<'_>> {
     let steps = rollout.spec.strategy.canary.iter().flat_map(|canary| &canary.steps);
     steps.flat_map(|step| {
-        let header = step.set_header_route.as_ref().filter(|route| !route.match_.is_empty()).map(Managed::Header);
-        let mirror = step.set_mirror_route.as_ref().filter(|route| !route.match_.is_empty()).map(Managed::Mirror);
+        let header = step.set_header_route.as_deref().filter(|route| !route.match_.is_empty()).map(Managed::Header);
+        let mirror = step.set_mirror_route.as_deref().filter(|route| !route.match_.is_empty()).map(Managed::Mirror);
         header.into_iter().chain(mirror)
     })
 }

@@ -73,7 +73,7 @@ struct Pair<'a> {
 }
 
 fn settings(rollout: &Rollout) -> Option<&Nginx> {
-    rollout.spec.strategy.canary.as_ref()?.traffic_routing.as_ref()?.nginx.as_ref()
+    rollout.spec.strategy.traffic_routing()?.nginx.as_ref()
 }
 
 fn namespace(rollout: &Rollout) -> &str {
@@ -263,7 +263,7 @@ fn desired(
     }
     annotations.insert(format!("{prefix}/canary"), "true".to_owned());
     annotations.insert(format!("{prefix}/canary-weight"), wanted.canary.to_string());
-    let routing = context.rollout.spec.strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
+    let routing = context.rollout.spec.strategy.traffic_routing();
     // Once said it has to stay right: without `maxTrafficWeight` it is what it would be if it were absent.
     let total = format!("{prefix}/canary-weight-total");
     let said = pair.companion.is_some_and(|companion| companion["metadata"]["annotations"][&total].is_string());

@@ -261,7 +261,7 @@ fn mirror_route(strategy: &CanaryStrategy, route: &SetMirrorRoute, at: &FieldPat
         return;
     }
     can_manage(strategy, at, json(route), &["istio", "gatewayAPI"], errors);
-    let gateway = strategy.traffic_routing.as_ref().and_then(TrafficRouting::gateway_api_settings);
+    let gateway = strategy.traffic_routing.as_deref().and_then(TrafficRouting::gateway_api_settings);
     managed(strategy, &route.name, at, errors);
     if let Some(percentage) = route.percentage.filter(|percentage| !(0..=100).contains(percentage)) {
         errors.push(FieldError::invalid(at.child("percentage"), percentage, "must be in the range 0-100"));

@@ -14,8 +14,6 @@ use crate::analysis::secrets::Secrets;
 use crate::analysis::spec::{self, Source};
 use crate::api::Rollout;
 use crate::api::analysis::{AnalysisRunSpec, Argument};
-use crate::api::blue_green::BlueGreenStrategy;
-use crate::api::canary::CanaryStrategy;
 use crate::api::duration::GoDuration;
 use crate::api::names::GROUP;
 use crate::api::providers::{Authentication, Prometheus as Settings};
@@ -248,10 +246,7 @@ fn spec(
     };
     let (rollout, _) = object.decode::<Rollout>().map_err(anyhow::Error::msg)?;
     let mut args: Vec<RolloutAnalysisArg> = Vec::new();
-    let strategy = &rollout.spec.strategy;
-    let canary = strategy.canary.iter().flat_map(CanaryStrategy::analyses);
-    let blue_green = strategy.blue_green.iter().flat_map(BlueGreenStrategy::analyses);
-    for analysis in canary.chain(blue_green).map(|(_, placed)| spec::purpose(placed).0) {
+    for analysis in rollout.spec.strategy.analyses().map(|(_, placed)| spec::purpose(placed).0) {
         if analysis.templates.iter().any(|it| references.contains(it)) {
             let new = analysis.args.iter().filter(|arg| args.iter().all(|known| known.name != arg.name));
             let new: Vec<_> = new.cloned().collect();

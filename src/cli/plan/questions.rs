@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::report::AssumedAnswer;
 use super::setting::Cast;
 use crate::api::Rollout;
-use crate::api::blue_green::BlueGreenStrategy;
 use crate::api::canary::{CanaryStrategy, Placed};
 use crate::api::field_error::FieldPath;
 use crate::api::steps::RolloutAnalysis;
@@ -53,9 +52,7 @@ pub struct Assumption {
 /// The analyses of a Rollout and of its experiments, with where they stand.
 pub(super) fn analyses(rollout: &Rollout) -> Vec<(FieldPath, RolloutAnalysis)> {
     let strategy = &rollout.spec.strategy;
-    let canary = strategy.canary.iter().flat_map(CanaryStrategy::analyses);
-    let blue_green = strategy.blue_green.iter().flat_map(BlueGreenStrategy::analyses);
-    let own = canary.chain(blue_green).map(|(path, placed)| match placed {
+    let own = strategy.analyses().map(|(path, placed)| match placed {
         Placed::Step(analysis) | Placed::Background(analysis) | Placed::Promotion(analysis) => (path, analysis.clone()),
     });
     own.chain(strategy.canary.iter().flat_map(CanaryStrategy::experiment_analyses)).collect()

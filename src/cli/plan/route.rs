@@ -31,7 +31,7 @@ pub(super) fn make_up(rollout: &Rollout, value: &Value, cast: &mut Cast) -> anyh
             cast.add(service);
         }
     }
-    let routing = strategy.canary.as_ref().and_then(|canary| canary.traffic_routing.as_ref());
+    let routing = strategy.traffic_routing();
     let way = match (routing, &strategy.canary) {
         (Some(routing), Some(canary)) => {
             let ping_pong = canary.ping_pong.as_ref();

@@ -80,7 +80,7 @@ pub fn field_of(rollout: &Rollout, object: &ObjectRef) -> Option<String> {
 }
 
 fn settings(rollout: &Rollout) -> Option<&Istio> {
-    rollout.spec.strategy.canary.as_ref()?.traffic_routing.as_ref()?.istio.as_ref()
+    rollout.spec.strategy.traffic_routing()?.istio.as_ref()
 }
 
 fn rule(rollout: &Rollout) -> Option<&IstioDestinationRule> {
