@@ -50,10 +50,6 @@ pub static PATHS: &[Base] = &[
             user(User::Promote),
         ]
     }),
-    // Back to the stable version, without an abort.
-    path("undone", GATEWAY, Goal::Alone("blue"), || {
-        vec![release("green"), until(Goal::PausedAt(1, "green")), user(User::Undo)]
-    }),
     path("abort-at-rest", GATEWAY, Goal::Alone("blue"), || vec![user(User::Abort)]),
     // A version that never gets ready was to be promoted at once.
     path("promote-full-abort", GATEWAY, Goal::Aborted("blue"), || {
@@ -106,13 +102,17 @@ pub static PATHS: &[Base] = &[
     path("experiment-abort", EXPERIMENT, Goal::Aborted("blue"), || {
         vec![release("green"), until(Goal::Measured(1)), user(User::Abort)]
     }),
+    path("experiment-bad", EXPERIMENT, Goal::Aborted("blue"), || {
+        vec![Step::Metrics(Some(Metrics::Bad)), release("green")]
+    }),
+    // Back to the stable version, without an abort.
+    path("undone", GATEWAY, Goal::Alone("blue"), || {
+        vec![release("green"), until(Goal::PausedAt(1, "green")), user(User::Undo)]
+    }),
     // What a user wants is there, and nothing can be done about it yet: states that pass at once otherwise.
     path("unheard-promote", GATEWAY, Goal::Alone("green"), || unheard(User::Promote)),
     path("unheard-promote-full", GATEWAY, Goal::Alone("green"), || unheard(User::PromoteFull)),
     path("unheard-abort", GATEWAY, Goal::Aborted("blue"), || unheard(User::Abort)),
-    path("experiment-bad", EXPERIMENT, Goal::Aborted("blue"), || {
-        vec![Step::Metrics(Some(Metrics::Bad)), release("green")]
-    }),
 ];
 
 const fn path(name: &'static str, manifest: &'static str, ends: Goal, steps: fn() -> Vec<Step>) -> Base {
