@@ -89,9 +89,9 @@ pub struct Unreadable {
 }
 
 impl Object {
-    /// Takes over the pod template of an earlier version of the same object if it has not changed: with it comes what has
-    /// been worked out from it, which is more work than all the rest of a decision.
-    pub fn keep_template(&mut self, earlier: &Self) {
+    /// Takes over from an earlier version of the same object what a Service selected then; and the pod template if it has not
+    /// changed: with it comes what has been worked out from it, which is more work than all the rest of a decision.
+    pub fn remember(&mut self, earlier: &Self) {
         match (self, earlier) {
             (Self::Rollout(now), Self::Rollout(earlier)) if now.spec.template == earlier.spec.template => {
                 if let Some(now) = Arc::get_mut(now) {
@@ -103,6 +103,10 @@ impl Object {
                     now.template.clone_from(&earlier.template);
                 }
             }
+            (Self::Service(now), Self::Service(earlier)) if now.selector == earlier.selector => {
+                now.selected.clone_from(&earlier.selected);
+            }
+            (Self::Service(now), Self::Service(earlier)) => now.selected = Some(earlier.selector.clone()),
             _ => {}
         }
     }
@@ -317,6 +321,7 @@ impl Envelope {
             resource_version: meta.resource_version,
             annotations: meta.annotations.unwrap_or_default(),
             selector: spec.selector.unwrap_or_default(),
+            selected: None,
             ports: spec.ports.unwrap_or_default().into_iter().map(|port| (port.name, port.port)).collect(),
         })
     }

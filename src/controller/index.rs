@@ -333,8 +333,8 @@ impl Index {
         let last_changed = envelope.metadata.last_changed();
         let mut object = envelope.open(resource);
         let last_changed = last_changed.filter(|_| is_every_change_dated(resource, &object, controller.is_some()));
-        if let Some(old) = &old {
-            object.keep_template(&old.object);
+        if let Some(old) = old.as_ref().filter(|old| old.uid == uid) {
+            object.remember(&old.object);
         }
         let references = match &object {
             Object::Rollout(rollout) => Some(Box::new(References::of_rollout(rollout))),

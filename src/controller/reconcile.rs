@@ -27,7 +27,7 @@ use super::release;
 use super::world::{self, View};
 
 /// How many times in a row something may turn out to have changed before the object is delayed like after a failure.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 3;
 
 /// How long a message stays that another controller has written over ours: longer than two lead at a time.
 const RIVALRY: Duration = Duration::from_secs(10);

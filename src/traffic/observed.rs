@@ -28,6 +28,8 @@ pub struct Service {
     pub resource_version: String,
     pub annotations: BTreeMap<String, String>,
     pub selector: BTreeMap<String, String>,
+    /// What it selected before, if it was seen to change.
+    pub selected: Option<BTreeMap<String, String>>,
     /// Ports by name (empty when unnamed) and number.
     pub ports: Vec<(String, i32)>,
 }

@@ -247,6 +247,13 @@ impl<'a> Guard<'a> {
         all.filter(|one| selects(&observed.object.selector, one)).collect()
     }
 
+    /// Whether a Service selected no available pods before it changed, as far as that was seen: whoever follows it may not
+    /// know of any yet.
+    fn led_nowhere(&self, service: &str) -> bool {
+        let before = self.world.services.get(service).and_then(|observed| observed.object.selected.as_ref());
+        before.is_some_and(|before| !self.revisions.all().any(|one| kept(one) > 0 && selects(before, one)))
+    }
+
     /// The largest weight of a role, by its routes as they were, are, or become.
     fn highest(&self, router: usize, role: Role, splits: &[Option<Split>], unsettled: bool) -> i32 {
         let admitted = splits.get(router).and_then(Option::as_ref).map_or(0, |split| split.of(role));

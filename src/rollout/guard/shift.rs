@@ -157,6 +157,9 @@ impl Guard<'_> {
             }
         }
         let until = self.traffic.services_settle.get(service).copied();
+        if until.is_some() && self.led_nowhere(service) {
+            return Some((format!("Service {service} had no pods until just now"), until));
+        }
         let behind: Vec<_> = match (&selected[..], until) {
             // What the Service selected until just now may still get the weight.
             (_, Some(_)) => self.revisions.all().filter(|one| has_pods(one)).collect(),

@@ -254,9 +254,17 @@ fn world(state: &State) -> World {
     let routes = former::text(&former::with_current(&rollout));
     rollout.metadata.annotations = Some([(names::ROUTES.to_owned(), routes)].into());
     let service = |name: &str, service: &Lagging<Option<usize>>| {
-        let mut selector = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
-        selector.extend(service.now.map(|one| (names::POD_TEMPLATE_HASH.to_owned(), format!("h{one}"))));
-        let object = Service { name: name.to_owned(), uid: name.to_owned(), selector, ..Default::default() };
+        let selector = |of: Option<usize>| {
+            let hash = of.map(|one| (names::POD_TEMPLATE_HASH.to_owned(), format!("h{one}")));
+            [("app".to_owned(), "web".to_owned())].into_iter().chain(hash).collect()
+        };
+        let object = Service {
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            selector: selector(service.now),
+            selected: service.before.last().copied().map(selector),
+            ..Default::default()
+        };
         (name.to_owned(), Observed { object, since: since(!service.before.is_empty()) })
     };
     let route = |(index, weights): (usize, &Lagging<i32>)| {

@@ -51,6 +51,7 @@ pub fn as_services(rollout: &Rollout, routes: &Routes) -> Vec<Observed<Service>>
             annotations: texts(&object["metadata"]["annotations"]),
             selector,
             ports: Vec::new(),
+            selected: None,
         };
         Some(Observed { object: service, since: observed.since })
     });

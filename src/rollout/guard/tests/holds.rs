@@ -78,6 +78,18 @@ fn a_weight_waits_for_the_pods_behind_it() {
 }
 
 #[test]
+fn a_service_that_led_nowhere_gets_no_weight_before_everybody_follows_it() {
+    // It selected the third revision, which has pods or not.
+    for (pods, waits) in [(0, true), (5, false)] {
+        let mut state = canary_at(0, 5);
+        state.canary = Lagging::new(Some(1), Some(Some(2)));
+        state.pods[2] = Pods { spec: pods, available: pods, ..state.pods[2] };
+        let split = decide(&state, &weight(30)).0.splits[0].clone();
+        assert_eq!(split.is_none(), waits, "{pods} pods: {}", told(&state, &weight(30)));
+    }
+}
+
+#[test]
 fn an_abort_takes_off_the_canary_what_stable_can_bear() {
     for (stable, canary, left) in [(10, 5, 0), (8, 5, 0), (7, 5, 13), (4, 5, 50), (0, 5, 50), (1, 0, 0), (0, 0, 0)] {
         let mut state = State { aborted: true, ..canary_at(50, 5) };
