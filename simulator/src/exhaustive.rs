@@ -1,6 +1,9 @@
 //! Every single fault at every point of every base scenario, and every pair of crashes on the smallest.
 
-use anyhow::{Result, ensure};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::base::{ALL, Base, PATHS};
@@ -25,12 +28,14 @@ pub enum Tier {
     Outages,
     /// Whatever people and nature do, at every write.
     World,
+    /// Every kind of fault in every state that it passes.
+    States,
     /// Every pair of crashes.
     Pairs,
 }
 
 impl Tier {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Crashes,
         Self::Answers,
         Self::Watches,
@@ -38,6 +43,7 @@ impl Tier {
         Self::Leaders,
         Self::Outages,
         Self::World,
+        Self::States,
         Self::Pairs,
     ];
 
@@ -53,15 +59,11 @@ impl Tier {
 /// The life without faults breaks a promise: then no other one means anything.
 pub fn scripts(base: &Base, tier: Tier) -> Result<Vec<Script>> {
     let script = |faults: Vec<Fault>| Script { base: base.name.to_owned(), seed: 1, horizon: 0, faults };
-    let flawless = live(&script(Vec::new()), false)?;
-    let first = flawless.violations.first();
-    ensure!(
-        first.is_none(),
-        "{} breaks a promise without any fault: {}",
-        base.name,
-        first.map(ToString::to_string).unwrap_or_default()
-    );
-    let single = faults(base, &flawless.counts, tier);
+    let (counts, states) = flawless(base)?;
+    if tier == Tier::States {
+        return Ok(in_states(&states).into_iter().map(script).collect());
+    }
+    let single = faults(base, &counts, tier);
     if tier == Tier::Pairs {
         let pairs = single.iter().flat_map(|one| {
             let later = single.iter().filter(move |other| number(other) > number(one));
@@ -79,15 +81,118 @@ pub fn scripts(base: &Base, tier: Tier) -> Result<Vec<Script>> {
     Ok(scripts)
 }
 
+/// What can be struck in a base scenario, and the states that it passes.
+type Flawless = (Counts, Vec<(u64, &'static str)>);
+
+/// The life without faults: lived once in a process, since every tier asks.
+fn flawless(base: &Base) -> Result<Flawless> {
+    static LIVED: Mutex<BTreeMap<&'static str, Flawless>> = Mutex::new(BTreeMap::new());
+    let lived = || LIVED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(flawless) = lived().get(base.name) {
+        return Ok(flawless.clone());
+    }
+    let script = Script { base: base.name.to_owned(), seed: 1, horizon: 0, faults: Vec::new() };
+    let outcome = live(&script, false)?;
+    if let Some(first) = outcome.violations.first() {
+        bail!("{} breaks a promise without any fault: {first}", base.name);
+    }
+    let flawless = (outcome.counts, outcome.states);
+    lived().insert(base.name, flawless.clone());
+    Ok(flawless)
+}
+
+/// One of each kind of fault in each state, where that lasts longest; and where there is no Rollout.
+fn in_states(states: &[(u64, &'static str)]) -> Vec<Vec<Fault>> {
+    let at = |time: u64, what: &What| Fault::new(When::At(Millis(time)), what.clone());
+    let mut longest: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (at, (from, state)) in states.iter().enumerate() {
+        // The last one stays.
+        let (from, until) = (*from, states.get(at + 1).map_or(from + 4_000, |(next, _)| *next));
+        let span = longest.entry(state).or_insert((from, until));
+        if until - from > span.1 - span.0 {
+            *span = (from, until);
+        }
+    }
+    let mut all = Vec::new();
+    for (from, until) in longest.into_values() {
+        let middle = from.midpoint(until);
+        all.extend(of_world().iter().map(|what| vec![at(middle, what)]));
+        // What strikes a request needs one: a quiet state has none unless a user wants something.
+        let wish = What::User(User::Scale(5));
+        all.extend(of_requests().iter().map(|what| vec![at(middle, what), at(middle, &wish)]));
+        // The event that tells of the state, and the next one in it.
+        all.extend(of_watches().iter().map(|what| vec![at(from, what)]));
+        all.extend(of_watches().iter().map(|what| vec![at(middle, what), at(middle, &wish)]));
+    }
+    let deleted = at(DELETED, &What::User(User::Delete));
+    all.extend(of_world().iter().map(|what| vec![deleted.clone(), at(DELETED + 2_000, what)]));
+    // The watch tells of a deletion once, and the Event that says so is the last write.
+    let told = [of_requests(), of_watches()].concat();
+    all.extend(told.iter().map(|what| vec![deleted.clone(), at(DELETED, what)]));
+    all
+}
+
+/// When a Rollout is deleted that is to be away while something goes wrong.
+const DELETED: u64 = 8_000;
+
+/// One of each kind that happens by itself.
+fn of_world() -> Vec<What> {
+    let a_while = Millis(12_000);
+    vec![
+        What::Clock(4_000),
+        What::Metrics(Metrics::Empty, a_while),
+        What::User(User::Release("gold".to_owned())),
+        What::User(User::Abort),
+        What::User(User::Steps),
+        What::Router(Router::Slow(Millis(8_000)), a_while),
+        What::Edit(Edit::Route),
+        What::Evict(Version::Canary),
+    ]
+}
+
+/// One of each kind that strikes a request.
+fn of_requests() -> Vec<What> {
+    vec![
+        What::CrashBefore,
+        What::CrashAfter,
+        What::Answer(Answer::Conflict),
+        What::Answer(Answer::Lost),
+        What::Outage(Answer::Unavailable, Millis(5_000)),
+        What::Pause(Millis(4_000)),
+    ]
+}
+
+/// One of each kind that strikes a watch.
+fn of_watches() -> Vec<What> {
+    let watch = |how| What::Watch { kind: "rollouts".to_owned(), how };
+    vec![watch(WatchHow::Late(Millis(3_000))), watch(WatchHow::Twice)]
+}
+
 /// The base scenarios that a tier runs on.
 pub fn bases(tier: Tier) -> Vec<&'static Base> {
     match tier {
         Tier::Pairs => ALL.iter().take(1).collect(),
         // As many as there are calls and events: what the others add is the way, not the number of faults on it.
         Tier::Answers | Tier::Watches | Tier::Stale => ALL.iter().collect(),
+        Tier::States => ALL.iter().chain(PATHS).filter(|base| STATES.contains(&base.name)).collect(),
         Tier::Crashes | Tier::Leaders | Tier::Outages | Tier::World => ALL.iter().chain(PATHS).collect(),
     }
 }
+
+/// The base scenarios that pass all states between them.
+const STATES: [&str; 11] = [
+    "basic",
+    "gateway",
+    "blue-green",
+    "abort",
+    "superseded",
+    "experiment",
+    "inline",
+    "undone",
+    "unheard-promote",
+    "unheard-promote-full",
+    "unheard-abort",
+];
 
 fn number(fault: &Fault) -> u32 {
     match fault.when {
@@ -121,6 +226,8 @@ fn faults(base: &Base, counts: &Counts, tier: Tier) -> Vec<Fault> {
                 faults.extend(answers.map(|it| Fault::new(When::Write(write), What::Outage(it, Millis(10_000)))));
             }
         }
+        // It places them by time.
+        Tier::States => {}
         Tier::World => {
             let whats = whats(base);
             for write in 1..=counts.writes {

@@ -10,7 +10,7 @@ use tidegate::sandbox::{Call, Change, Fault as Sandbox, Faults, Refusal, WatchFa
 use tokio::sync::mpsc;
 
 use crate::observe::{Log, Seen};
-use crate::script::{Answer, Fault, WatchHow, What, When};
+use crate::script::{Answer, Fault, Millis, WatchHow, What, When};
 
 /// The longest time for which events are held back for others to come.
 const LONGEST_LAG: u64 = 60_000;
@@ -76,6 +76,11 @@ impl Injector {
     /// What a controller has sent and will send is never answered.
     pub fn kill(&self, agent: &str) {
         self.state().dead.insert(agent.to_owned());
+    }
+
+    /// From now on every write is answered so, for this time.
+    pub fn refuse_writes(&self, answer: Answer, time: Millis) {
+        self.state().outage = Some((answer, self.log.now() + time.0));
     }
 
     /// Nothing goes wrong any more, whatever the script says.

@@ -37,6 +37,8 @@ pub struct Outcome {
     /// When it was asked for.
     pub trace: Option<String>,
     pub counts: Counts,
+    /// The states that the Rollout has been in, and since when each time.
+    pub states: Vec<(u64, &'static str)>,
     /// Milliseconds that passed in it.
     pub lasted: u64,
 }
@@ -62,7 +64,8 @@ pub fn live(script: &Script, with_trace: bool) -> Result<Outcome> {
         let lasted = world.log.now();
         world.stop();
         let (violations, coverage, trace) = world.log.end();
-        Ok(Outcome { violations, coverage, trace, counts: world.injector.counts(), lasted })
+        let (counts, states) = (world.injector.counts(), world.log.states());
+        Ok(Outcome { violations, coverage, trace, counts, states, lasted })
     })
 }
 

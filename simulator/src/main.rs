@@ -37,6 +37,9 @@ enum Command {
         /// Begin nothing new after so many seconds
         #[arg(long)]
         budget: Option<u64>,
+        /// All tiers and bases in one order, as if by chance: what fails anywhere shows soon
+        #[arg(long)]
+        mixed: bool,
         #[command(flatten)]
         how: How,
     },
@@ -64,7 +67,7 @@ enum Command {
     },
     /// Whether every kind of fault meets every state of a Rollout
     Coverage {
-        /// Of the single faults every N-th
+        /// Of the single faults that are not there to meet all states every N-th
         #[arg(long, default_value_t = 20)]
         every: usize,
         /// Random lives
@@ -100,10 +103,9 @@ struct How {
 
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Command::Exhaustive { tier, base, every, budget, how } => {
-            let tiers = Tier::ALL.into_iter().filter(|it| tier.is_empty() || tier.contains(it));
-            let mut all = Summary::default();
-            for tier in tiers {
+        Command::Exhaustive { tier, base, every, budget, mixed, how } => {
+            let mut lists = Vec::new();
+            for tier in Tier::ALL.into_iter().filter(|it| tier.is_empty() || tier.contains(it)) {
                 let wanted = exhaustive::bases(tier)
                     .into_iter()
                     .filter(|it| base.is_empty() || base.iter().any(|name| name == it.name));
@@ -111,9 +113,18 @@ fn main() -> Result<ExitCode> {
                 for base in wanted {
                     scripts.extend(exhaustive::scripts(base, tier)?.into_iter().step_by(every.max(1)));
                 }
+                lists.push((format!("{tier:?}"), scripts));
+            }
+            if mixed {
+                let mut all: Vec<Script> = lists.into_iter().flat_map(|(_, scripts)| scripts).collect();
+                fastrand::Rng::with_seed(1).shuffle(&mut all);
+                lists = vec![("All".to_owned(), all)];
+            }
+            let mut all = Summary::default();
+            for (name, scripts) in lists {
                 let left = budget.map(|budget| Duration::from_secs(budget).saturating_sub(all.took));
                 let summary = parallel::run(scripts.into_iter(), Settings { budget: left, ..how.settings() });
-                println!("{tier:?}: {}", line(&summary));
+                println!("{name}: {}", line(&summary));
                 all.merge(summary);
             }
             Ok(report(&all))
@@ -141,7 +152,8 @@ fn main() -> Result<ExitCode> {
                 for (number, base) in exhaustive::bases(tier).into_iter().enumerate() {
                     let mut chance = fastrand::Rng::with_seed(number as u64);
                     let of_tier = exhaustive::scripts(base, tier)?.into_iter();
-                    scripts.extend(of_tier.filter(|_| chance.usize(..every.max(1)) == 0));
+                    let whole = tier == Tier::States;
+                    scripts.extend(of_tier.filter(|_| whole || chance.usize(..every.max(1)) == 0));
                 }
             }
             scripts.extend((1..=lives).map(|seed| random::script(seed, random::HOUR)));
@@ -192,7 +204,7 @@ fn line(summary: &Summary) -> String {
 fn report(summary: &Summary) -> ExitCode {
     print!("{}", summary.coverage);
     for (script, violation) in &summary.failures {
-        println!("\n{violation}\n  simulate run --script '{script}'");
+        println!("\n{}", parallel::told(script, violation));
     }
     if let Some((script, violation)) = summary.failures.first()
         && Base::named(&script.base).is_some()

@@ -9,9 +9,9 @@
 //! Tiers: crashes, stale, random
 //! ```
 //!
-//! It is applied to a copy of the tree under `target/mutants`, the simulator is built there (cheaply: without optimisation
-//! of what is ours, each time only what the patch has changed), and runs these tiers on these base scenarios until a promise
-//! breaks. `random` comes last, and says that single faults are not expected to find it.
+//! It is applied to a copy of the tree under `target/mutants`, the simulator is built there (without optimisation of what
+//! is ours, and each time only what the patch has changed), and runs these tiers on these base scenarios, in an order as if by chance, until a promise breaks that holds
+//! without the patch. `random` comes last, and says that single faults are not expected to find it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,6 +35,8 @@ const BUDGET: u64 = 240;
 /// Random lives for those that single faults may miss, and how long things go wrong in each.
 const RANDOM_LIVES: u64 = 400;
 const RANDOM_MINUTES: u64 = 20;
+/// Broken promises of one mutant after which it is over.
+const FAILURES: u64 = 10;
 
 /// A seeded bug.
 #[derive(Clone, Debug)]
@@ -90,6 +92,7 @@ pub fn check(words: &[String], threads: usize) -> Result<bool> {
     ensure!(!mutants.is_empty(), "no mutant is called {}", words.join(" or "));
     let tree = Tree::copy()?;
     tree.build("the tree as it is")?;
+    fs::copy(tree.simulator(), tree.unbroken()).context("keeping the simulator of the tree as it is")?;
     println!("{:<44} {:<4} {:<8} {:>5} {:>5}  by", "mutant", "of", "killed", "build", "run");
     let (mut killed, mut at_random) = (0, 0);
     let mut errors = Vec::new();
@@ -183,10 +186,11 @@ impl Mutant {
     /// The arguments of the simulator for each of the runs that are to find it, the random one last.
     fn runs(&self, threads: usize) -> Vec<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let how = format!("--failures 1 --threads {threads}");
+        // What breaks a promise in the tree as it is says nothing: the first is not always the one.
+        let how = format!("--failures {FAILURES} --threads {threads}");
         let mut runs = Vec::new();
         if !self.tiers.is_empty() {
-            let mut single = words(&format!("exhaustive --budget {BUDGET} {how}"));
+            let mut single = words(&format!("exhaustive --mixed --budget {BUDGET} {how}"));
             for tier in &self.tiers {
                 single.extend(["--tier".to_owned(), tier.name()]);
             }
@@ -270,6 +274,23 @@ impl Tree {
         output(build, &format!("building {what}")).map(drop)
     }
 
+    /// The simulator with the mutant.
+    fn simulator(&self) -> PathBuf {
+        self.build.join("debug/simulate")
+    }
+
+    /// The simulator without any.
+    fn unbroken(&self) -> PathBuf {
+        self.build.join("debug/unbroken")
+    }
+
+    /// Whether a script breaks no promise in the tree as it is.
+    fn is_kept_without(&self, script: &str) -> bool {
+        let mut run = Command::new(self.unbroken());
+        run.args(["run", "--script", script]).stdout(Stdio::null()).stderr(Stdio::null());
+        run.status().is_ok_and(|status| status.success())
+    }
+
     /// Whether it was found, and whether only by random lives.
     fn try_tiers(&self, mutant: &Mutant, threads: usize) -> Result<(Fate, bool)> {
         for arguments in mutant.runs(threads) {
@@ -282,10 +303,10 @@ impl Tree {
     }
 
     fn try_it(&self, arguments: &[String]) -> Result<Fate> {
-        let mut simulate = Command::new(self.build.join("debug/simulate"));
+        let mut simulate = Command::new(self.simulator());
         simulate.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = simulate.spawn().context("starting the simulator")?;
-        let fate = watch(&mut child);
+        let fate = watch(&mut child, |script| self.is_kept_without(script));
         // It may be making the script shorter, which nobody waits for; or it has ended already.
         let _ = child.kill();
         child.wait().context("waiting for the simulator")?;
@@ -294,7 +315,7 @@ impl Tree {
 }
 
 /// Reads what a simulator says until it is known what became of the mutant.
-fn watch(child: &mut Child) -> Result<Fate> {
+fn watch(child: &mut Child, counts: impl Fn(&str) -> bool) -> Result<Fate> {
     let (sender, lines) = channel();
     let listen = |stream: Option<Box<dyn Read + Send>>, sender: Sender<String>| {
         std::thread::spawn(move || {
@@ -307,18 +328,22 @@ fn watch(child: &mut Child) -> Result<Fate> {
     };
     listen(child.stdout.take().map(|it| Box::new(it) as _), sender.clone());
     listen(child.stderr.take().map(|it| Box::new(it) as _), sender);
-    let fate = hear(&lines);
-    if fate.is_none() {
-        let status = child.wait().context("waiting for the simulator")?;
-        ensure!(status.success(), "the simulator ended with {status} and did not say why");
+    if let Some(fate) = hear(&lines, counts) {
+        return Ok(fate);
     }
-    Ok(fate.unwrap_or(Fate::Survived))
+    let status = child.wait().context("waiting for the simulator")?;
+    match status.code() {
+        Some(0 | 1) => Ok(Fate::Survived),
+        // A life without any fault has ended so: all others are caught.
+        Some(101) => Ok(killed("panic", "any")),
+        _ => bail!("the simulator ended with {status} and did not say why"),
+    }
 }
 
-/// None when it has ended and said nothing of a broken promise.
-fn hear(lines: &Receiver<String>) -> Option<Fate> {
-    let mut lives = String::new();
+/// None when it has ended and said nothing of a broken promise that counts.
+fn hear(lines: &Receiver<String>, counts: impl Fn(&str) -> bool) -> Option<Fate> {
     let mut last = now();
+    let mut lives = String::new();
     let mut broken: Option<String> = None;
     loop {
         match lines.recv_timeout(Duration::from_secs(1)) {
@@ -332,11 +357,12 @@ fn hear(lines: &Receiver<String>) -> Option<Fate> {
                     let base = before.rsplit(' ').next().unwrap_or_default();
                     return Some(killed(violation, &format!("{base}#1")));
                 }
-                if line.contains("panicked at") {
-                    return Some(Fate::Killed { promise: "panic".to_owned(), script: line });
-                }
                 if let (Some(violation), Some((_, script))) = (&broken, line.split_once("simulate run --script ")) {
-                    return Some(killed(violation, script.trim_matches('\'')));
+                    let script = script.trim_matches('\'');
+                    if counts(script) {
+                        return Some(killed(violation, script));
+                    }
+                    (broken, last) = (None, now());
                 }
                 if is_violation(&line) {
                     broken = Some(line);
@@ -396,12 +422,17 @@ mod tests {
             let (sender, receiver) = channel();
             lines.iter().for_each(|line| sender.send((*line).to_owned()).unwrap());
             drop(sender);
-            hear(&receiver)
+            hear(&receiver, |script| script != "basic#1 | call 5: answer 404")
         };
         assert_eq!(heard(&["12 of 30 lives, 3 a second", "             gone      first"]), None);
         assert_eq!(
             heard(&["S2 at 3.100 s: web is scaled", "  simulate run --script 'basic#1 | write 3: crash before'"]),
             Some(killed("S2", "basic#1 | write 3: crash before"))
+        );
+        assert_eq!(
+            heard(&["S2 at 3.100 s: web is scaled", "  simulate run --script 'basic#1 | call 5: answer 404'"]),
+            None,
+            "it breaks without the mutant, too"
         );
         assert_eq!(
             heard(&["Error: gateway breaks a promise without any fault: L1 at 4.000 s: late"]),

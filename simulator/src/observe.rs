@@ -76,7 +76,8 @@ pub struct Asked {
 /// The objects of the namespace as they are, and what is known about the world.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    objects: BTreeMap<(Arc<str>, String), Arc<Value>>,
+    /// By resource and name.
+    objects: BTreeMap<Arc<str>, BTreeMap<String, Arc<Value>>>,
     /// Milliseconds since the start.
     pub now: u64,
     pub plane: BTreeMap<String, f64>,
@@ -119,11 +120,11 @@ impl View {
                 if change.object["metadata"]["namespace"].as_str().is_some_and(|it| it != NAMESPACE) {
                     return;
                 }
-                let name = change.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-                let key = (change.resource.clone(), name);
+                let name = change.object["metadata"]["name"].as_str().unwrap_or_default();
+                let objects = self.objects.entry(change.resource.clone()).or_default();
                 match change.op {
-                    Op::Deleted => drop(self.objects.remove(&key)),
-                    Op::Added | Op::Modified => drop(self.objects.insert(key, change.object.clone())),
+                    Op::Deleted => drop(objects.remove(name)),
+                    Op::Added | Op::Modified => drop(objects.insert(name.to_owned(), change.object.clone())),
                 }
                 if &*change.resource == ROLLOUTS {
                     if change.op == Op::Deleted {
@@ -166,13 +167,11 @@ impl View {
     }
 
     pub fn object(&self, resource: &str, name: &str) -> Option<&Value> {
-        self.objects.get(&(Arc::from(resource), name.to_owned())).map(|object| &**object)
+        self.objects.get(resource)?.get(name).map(|object| &**object)
     }
 
-    pub fn all<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
-        let from = (Arc::from(resource), String::new());
-        let found = self.objects.range(from..).take_while(move |((of, _), _)| **of == *resource);
-        found.map(|((_, name), object)| (name.as_str(), &**object))
+    pub fn all<'a>(&'a self, resource: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        self.objects.get(resource).into_iter().flatten().map(|(name, object)| (name.as_str(), &**object))
     }
 
     /// The Rollout, or nothing.
@@ -426,6 +425,8 @@ struct Inner {
     trace: Option<String>,
     /// Users' requests that were lost so far.
     lost: u64,
+    /// The states that the Rollout has been in, and since when each time.
+    states: Vec<(u64, &'static str)>,
 }
 
 impl Log {
@@ -440,6 +441,7 @@ impl Log {
             coverage: Coverage::default(),
             trace: with_trace.then(String::new),
             lost: 0,
+            states: Vec::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), news: Notify::new(), start: Instant::now() })
     }
@@ -501,6 +503,11 @@ impl Log {
         self.inner().violations.clone()
     }
 
+    /// The states that the Rollout has been in, and since when each time.
+    pub fn states(&self) -> Vec<(u64, &'static str)> {
+        self.inner().states.clone()
+    }
+
     /// What is left at the end: violations, coverage and the trace.
     pub fn end(&self) -> (Vec<Violation>, Coverage, Option<String>) {
         let mut inner = self.inner();
@@ -548,6 +555,12 @@ impl Inner {
             self.coverage.reached(self.view.state(), fault.family());
         }
         self.view.apply(&seen);
+        if matches!(seen, Seen::Change { .. }) {
+            let state = self.view.state();
+            if self.states.last().is_none_or(|(_, last)| *last != state) {
+                self.states.push((self.view.now, state));
+            }
+        }
         if let Some(trace) = &mut self.trace {
             // Writing to a String cannot fail.
             let _ = write!(trace, "{:>9} ", self.view.now);

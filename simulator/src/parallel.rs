@@ -30,7 +30,7 @@ pub struct Settings {
     pub threads: usize,
     /// No life is begun after so long.
     pub budget: Option<Duration>,
-    /// Whether a line a second tells how far it is.
+    /// Whether it tells how far it is, and of each failure at once.
     pub progress: bool,
     /// After so many failures nothing more is begun.
     pub most_failures: usize,
@@ -61,6 +61,9 @@ pub fn run(scripts: impl ExactSizeIterator<Item = Script> + Send, settings: Sett
                 while settings.budget.is_none_or(|budget| began.elapsed() < budget) && !over.load(Ordering::Relaxed) {
                     let Some(script) = scripts.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
                     let outcome = lived(&script);
+                    if let (true, Some(violation)) = (settings.progress, outcome.violations.first()) {
+                        eprintln!("{}", told(&script, violation));
+                    }
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                     summary.add(script, outcome);
                     if summary.failures.len() >= settings.most_failures {
@@ -95,6 +98,11 @@ pub fn run(scripts: impl ExactSizeIterator<Item = Script> + Send, settings: Sett
     summary.left = total as u64 - summary.lives;
     summary.took = began.elapsed();
     summary
+}
+
+/// What broke, and what repeats it.
+pub fn told(script: &Script, violation: &Violation) -> String {
+    format!("{violation}\n  simulate run --script '{script}'")
 }
 
 /// A panic of the controller or of the simulator is a failure like any other.

@@ -303,6 +303,7 @@ impl World {
                 self.cluster.set_node("node-1", true);
             }
             What::Edit(edit) => self.edit(*edit),
+            What::Outage(answer, time) => self.injector.refuse_writes(*answer, *time),
             _ => {}
         }
     }

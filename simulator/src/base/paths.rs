@@ -7,7 +7,7 @@ use super::manifests::{DEADLINE, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN,
 use super::table::{release, until};
 use super::{Base, Goal, Step};
 use crate::observe::ROLLOUTS;
-use crate::script::{Metrics, Millis, User, Version, What};
+use crate::script::{Answer, Metrics, Millis, User, Version, What};
 
 /// All of them.
 pub static PATHS: &[Base] = &[
@@ -105,10 +105,30 @@ pub static PATHS: &[Base] = &[
     path("experiment-bad", EXPERIMENT, Goal::Aborted("blue"), || {
         vec![Step::Metrics(Some(Metrics::Bad)), release("green")]
     }),
+    // Back to the stable version, without an abort.
+    path("undone", GATEWAY, Goal::Alone("blue"), || {
+        vec![release("green"), until(Goal::PausedAt(1, "green")), user(User::Undo)]
+    }),
+    // What a user wants is there, and nothing can be done about it yet: states that pass at once otherwise.
+    path("unheard-promote", GATEWAY, Goal::Alone("green"), || unheard(User::Promote)),
+    path("unheard-promote-full", GATEWAY, Goal::Alone("green"), || unheard(User::PromoteFull)),
+    path("unheard-abort", GATEWAY, Goal::Aborted("blue"), || unheard(User::Abort)),
 ];
 
 const fn path(name: &'static str, manifest: &'static str, ends: Goal, steps: fn() -> Vec<Step>) -> Base {
     Base { name, manifest, template_in: ROLLOUTS, steps, ends }
+}
+
+/// What a user does while every write is refused.
+fn unheard(wish: User) -> Vec<Step> {
+    vec![
+        release("green"),
+        until(Goal::PausedAt(1, "green")),
+        Step::Befall(What::Outage(Answer::Unavailable, Millis(15_000))),
+        Step::Wait(Duration::from_millis(100)),
+        user(wish),
+        Step::Wait(Duration::from_secs(15)),
+    ]
 }
 
 fn user(user: User) -> Step {
