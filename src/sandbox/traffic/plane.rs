@@ -130,7 +130,7 @@ impl Plane {
         }
     }
 
-    /// Lets the data plane take up an object after a delay.
+    /// Lets the data plane take up an object after a delay. What it has not taken up by then is older: nobody goes back to it.
     pub(super) fn send(
         &mut self,
         resource: Arc<str>,
@@ -140,7 +140,9 @@ impl Plane {
         now: Instant,
     ) {
         self.number += 1;
-        self.coming.insert((now + delay, self.number), Update { resource, name, object });
+        let due = now + delay;
+        self.coming.retain(|(at, _), older| *at <= due || older.resource != resource || older.name != name);
+        self.coming.insert((due, self.number), Update { resource, name, object });
     }
 
     /// Does the next thing that is due; `false` when nothing is.

@@ -174,6 +174,20 @@ async fn a_gateway_can_refuse_be_slow_lie_and_keep_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gateway_does_not_go_back_to_what_it_was_slow_to_follow() {
+    let cluster = cluster(GATEWAY).await;
+    cluster.set_gateway(Some(Name::new("default", "web")), Conduct::Slow(Duration::from_secs(30)));
+    set_weights(&cluster, 50, 50);
+    cluster.set_gateway(Some(Name::new("default", "web")), Conduct::Follows);
+    set_weights(&cluster, 80, 20);
+    for _ in 0..60 {
+        seconds(1.0).await;
+        let split = cluster.split(&Target::host("web.example.com"))[&Name::new("default", "canary")];
+        assert_eq!(split, 0.2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_service_is_reported_and_loses_its_share() {
     let cluster = cluster(GATEWAY).await;
     send(&cluster, 100.0);

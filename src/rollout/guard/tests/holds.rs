@@ -83,7 +83,7 @@ fn a_service_that_led_nowhere_gets_no_weight_before_everybody_follows_it() {
     for (pods, waits) in [(0, true), (5, false)] {
         let mut state = canary_at(0, 5);
         state.canary = Lagging::new(Some(1), Some(Some(2)));
-        state.pods[2] = Pods { spec: pods, available: pods, ..state.pods[2] };
+        state.pods[2] = Pods { spec: pods, available: pods };
         let split = decide(&state, &weight(30)).0.splits[0].clone();
         assert_eq!(split.is_none(), waits, "{pods} pods: {}", told(&state, &weight(30)));
     }
