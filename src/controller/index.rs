@@ -18,21 +18,22 @@ use crate::traffic::istio::destination_rule;
 
 use super::envelope::{Envelope, Object};
 use super::references::{References, is_on_demand, is_route, is_workload};
+use super::relation::Relation;
 
 /// The objects of the cluster that concern us.
 #[derive(Debug, Default)]
 pub struct Index {
     objects: BTreeMap<ObjectRef, Entry>,
     /// By uid of the controlling owner.
-    children: BTreeMap<String, BTreeSet<ObjectRef>>,
+    children: Relation<String>,
     /// ReplicaSets without a controlling owner.
     orphans: BTreeSet<ObjectRef>,
     /// From a Rollout to the Services and DestinationRules that are marked as managed by it.
-    managed: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    managed: Relation<ObjectRef>,
     /// From an object to those that refer to it.
-    referrers: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    referrers: Relation<ObjectRef>,
     /// From a kind of routes to the Rollouts that select some of it by labels.
-    selecting: BTreeMap<Resource, BTreeSet<ObjectRef>>,
+    selecting: Relation<Resource>,
     kinds: BTreeMap<Resource, Kind>,
     /// Services and routes that somebody refers to and that were deleted within [`REMEMBERED`].
     gone: BTreeMap<ObjectRef, Gone>,
@@ -106,7 +107,7 @@ impl Index {
         if let Some(unseen) = self.kinds.get_mut(&resource).and_then(|kind| kind.unseen.as_mut()) {
             unseen.remove(&reference);
         }
-        if is_workload(resource) && !self.referrers.contains_key(&reference) {
+        if is_workload(resource) && !self.referrers.has(reference.clone()) {
             self.objects.remove(&reference);
             return Effects::default();
         }
@@ -153,7 +154,7 @@ impl Index {
     fn miss(&mut self, reference: &ObjectRef, object: Object, now: Timestamp) {
         self.gone.retain(|_, gone| now.duration_since(gone.at) < REMEMBERED);
         let directs = matches!(object, Object::Service(_) | Object::Route(_));
-        let concerns = self.referrers.contains_key(reference) || self.selecting.contains_key(&reference.resource);
+        let concerns = self.referrers.has(reference.clone()) || self.selecting.has(reference.resource);
         if directs && concerns {
             self.gone.insert(reference.clone(), Gone { at: now, object });
         }
@@ -232,7 +233,7 @@ impl Index {
 
     /// The same with their references.
     pub fn children<'a>(&'a self, uid: &str, resource: Resource) -> impl Iterator<Item = (&'a ObjectRef, &'a Entry)> {
-        let children = self.children.get(uid).into_iter().flatten();
+        let children = self.children.of(uid.to_owned());
         children.filter(move |child| child.resource == resource).filter_map(|child| self.objects.get_key_value(child))
     }
 
@@ -251,7 +252,7 @@ impl Index {
 
     /// The Services and DestinationRules that are marked as managed by a Rollout, whether it names them or not.
     pub fn managed(&self, rollout: &ObjectRef) -> impl Iterator<Item = (&ObjectRef, &Entry)> {
-        self.managed.get(rollout).into_iter().flatten().filter_map(|managed| self.objects.get_key_value(managed))
+        self.managed.of(rollout.clone()).filter_map(|managed| self.objects.get_key_value(managed))
     }
 
     pub fn service(&self, reference: &ObjectRef) -> Option<Observed<Service>> {
@@ -355,7 +356,7 @@ impl Index {
     fn link(&mut self, reference: &ObjectRef, entry: &Entry, effects: &mut Effects) {
         match &entry.controller {
             Some((_, uid)) => {
-                self.children.entry(uid.clone()).or_default().insert(reference.clone());
+                self.children.insert(uid.clone(), reference.clone());
             }
             None => {
                 if matches!(&entry.object, Object::ReplicaSet(replica_set) if replica_set.controller.is_none()) {
@@ -364,17 +365,17 @@ impl Index {
             }
         }
         if let Some(rollout) = manager(reference, &entry.object) {
-            self.managed.entry(rollout).or_default().insert(reference.clone());
+            self.managed.insert(rollout, reference.clone());
         }
         if matches!(&entry.object, Object::AnalysisRun(run) if measures_by_job(run)) {
             self.want(resource::JOB, effects);
         }
         let Some(references) = &entry.references else { return };
         for object in &references.objects {
-            self.referrers.entry(object.clone()).or_default().insert(reference.clone());
+            self.referrers.insert(object.clone(), reference.clone());
         }
         for (resource, ..) in &references.selected {
-            self.selecting.entry(*resource).or_default().insert(reference.clone());
+            self.selecting.insert(*resource, reference.clone());
         }
         for resource in references.kinds_on_demand() {
             self.want(resource, effects);
@@ -393,25 +394,20 @@ impl Index {
     fn take(&mut self, reference: &ObjectRef, effects: &mut Effects) -> Option<Entry> {
         let entry = self.objects.remove(reference)?;
         if let Some((owner, uid)) = &entry.controller {
-            remove_from(&mut self.children, uid, reference);
+            self.children.remove(uid.clone(), reference);
             effects.concerned.insert(owner.clone());
         }
         self.orphans.remove(reference);
         if let Some(rollout) = manager(reference, &entry.object) {
-            if let Some(services) = self.managed.get_mut(&rollout) {
-                services.remove(reference);
-                if services.is_empty() {
-                    self.managed.remove(&rollout);
-                }
-            }
+            self.managed.remove(rollout.clone(), reference);
             effects.concerned.insert(rollout);
         }
         if let Some(references) = &entry.references {
             for object in &references.objects {
-                remove_from(&mut self.referrers, object, reference);
+                self.referrers.remove(object.clone(), reference);
             }
             for (resource, ..) in &references.selected {
-                remove_from(&mut self.selecting, resource, reference);
+                self.selecting.remove(*resource, reference);
             }
         }
         Some(entry)
@@ -430,7 +426,7 @@ impl Index {
         }
         effects.concerned.extend(manager(reference, &entry.object));
         if is_route(reference.resource) {
-            effects.concerned.extend(self.selecting.get(&reference.resource).into_iter().flatten().cloned());
+            effects.concerned.extend(self.selecting.of(reference.resource).cloned());
         }
         let mut open = vec![reference.clone()];
         let mut seen = BTreeSet::new();
@@ -441,11 +437,11 @@ impl Index {
             if !seen.insert(object.clone()) {
                 continue;
             }
-            open.extend(self.referrers.get(&object).into_iter().flatten().cloned());
+            open.extend(self.referrers.of(object.clone()).cloned());
             if object.resource == resource::ANALYSIS_TEMPLATE {
                 // Named by a ClusterAnalysisTemplate it is without a namespace.
                 let anywhere = ObjectRef { namespace: String::new(), ..object };
-                open.extend(self.referrers.get(&anywhere).into_iter().flatten().cloned());
+                open.extend(self.referrers.of(anywhere).cloned());
             }
         }
     }
@@ -471,10 +467,10 @@ impl Index {
         let kind = self.kinds.entry(resource).or_insert(Kind { knowledge, unseen: None });
         if std::mem::replace(&mut kind.knowledge, knowledge) != knowledge && is_on_demand(resource) {
             // Those who waited for the kind can be decided now.
-            effects.concerned.extend(self.selecting.get(&resource).into_iter().flatten().cloned());
+            effects.concerned.extend(self.selecting.of(resource).cloned());
             let first = ObjectRef::new(resource, "", "");
-            let named = self.referrers.range(first..).take_while(|(object, _)| object.resource == resource);
-            effects.concerned.extend(named.flat_map(|(_, referrers)| referrers.iter().cloned()));
+            let named = self.referrers.since(first).take_while(|(object, _)| object.resource == resource);
+            effects.concerned.extend(named.map(|(_, referrer)| referrer.clone()));
         }
         effects
     }
@@ -572,15 +568,6 @@ fn matches(selector: &Selector, route: &Value) -> bool {
     let labels = route["metadata"]["labels"].as_object().into_iter().flatten();
     let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
     selector.matches(&labels.collect())
-}
-
-fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ObjectRef>>, key: &K, reference: &ObjectRef) {
-    if let Some(set) = map.get_mut(key) {
-        set.remove(reference);
-        if set.is_empty() {
-            map.remove(key);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`watch`] | one task a kind: list, watch, recover |
 //! | [`envelope`] | from JSON to what decisions use of an object |
-//! | [`index`], [`references`] | finds objects by what decisions ask for, and whom an event concerns |
+//! | [`index`], [`relation`], [`references`] | finds objects by what decisions ask for, and whom an event concerns |
 //! | [`queue`] | what is due: once each, one at a time, delayed after failures |
 //! | [`expectations`] | read your writes |
 //! | [`audit`] | what no watch has shown |
@@ -42,6 +42,7 @@ pub mod pods;
 pub mod queue;
 pub mod reconcile;
 pub mod references;
+pub mod relation;
 pub mod release;
 pub mod server;
 pub mod settings;
