@@ -73,6 +73,12 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffic
             draft.wake_after(scene.world.now, REPORT_SECONDS);
             return;
         }
+        let resized = |set: &ReplicaSet| admitted.replicas.get(&set.name).is_some_and(|size| *size != set.replicas);
+        if sets().any(resized) {
+            // The pod that made room goes, or another one was about to come in its place: neither is the end.
+            draft.wake_after(scene.world.now, REPORT_SECONDS);
+            return;
+        }
         draft.because("all pods are newer than restartAt");
         draft.status.restarted_at.clone_from(&scene.rollout.spec.restart_at);
         return;
