@@ -8,8 +8,8 @@ use tidegate::api::rollout::RolloutStatus;
 use tidegate::plan::Plan;
 use tidegate::rollout::{self, World};
 
-/// Every so many-th decision is made twice: a fifth of a life's time is spent in deciding.
-const EVERY: u32 = 16;
+/// Every so many-th decision is made twice.
+const EVERY: u32 = 4;
 
 // A life has a thread of its own, from its beginning to its end.
 thread_local! {

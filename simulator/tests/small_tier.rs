@@ -67,8 +67,7 @@ fn the_same_seed_in_two_processes_gives_the_same_life_byte_for_byte() {
 }
 
 fn assert_flawless(summary: &Summary) {
-    let failures =
-        summary.failures.iter().map(|(script, violation)| format!("{violation}\n  simulate run --script '{script}'"));
+    let failures = summary.failures.iter().map(|(script, violation)| parallel::told(script, violation));
     assert!(summary.failures.is_empty(), "{}", failures.collect::<Vec<_>>().join("\n"));
     assert!(summary.lives > 0);
 }

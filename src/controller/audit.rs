@@ -46,26 +46,27 @@ type Versions = BTreeMap<ObjectRef, Version>;
 pub async fn audit(shell: Arc<Shell>, resource: Resource) {
     let mut last = Instant::now();
     let mut seen = 0;
-    let mut pause = EVERY;
+    let (mut pause, mut shortest) = (EVERY, EVERY);
     loop {
         sleep(EVERY).await;
-        let known = known(&shell.index(), resource);
-        let Some(known) = known else { continue };
-        let now = hash(&known);
-        let is_news = std::mem::replace(&mut seen, now) != now;
-        if is_news {
+        if shell.index().knowledge(resource) != Knowledge::Synced {
+            continue;
+        }
+        let now = hash(&shell.index(), resource);
+        if now != seen {
             pause = EVERY;
         }
         // Also a little before its time: the next occasion is as far away.
-        if !is_news && last.elapsed() + EVERY / 2 < pause {
+        if last.elapsed() + EVERY / 2 < pause.max(shortest) {
             continue;
         }
+        let known = known(&shell.index(), resource);
         match compare(&shell, resource, known).await {
             Ok(objects) => {
                 let longest = if tells_wishes(resource) && objects > 0 { EVERY } else { LONGEST };
-                let shortest = Duration::from_secs_f64(objects as f64 / RATE);
-                pause = (pause * 2).min(longest).max(shortest);
-                last = Instant::now();
+                shortest = Duration::from_secs_f64(objects as f64 / RATE);
+                pause = (pause * 2).min(longest);
+                (last, seen) = (Instant::now(), now);
             }
             Err(error) => debug!(kind = resource.kind, %error, "cannot look past the watch"),
         }
@@ -144,22 +145,21 @@ fn absent(index: &Index, object: &ObjectRef) -> Vec<ObjectRef> {
     referred.filter(is_absent).cloned().collect()
 }
 
-/// The objects of a kind as the index knows them, if it does.
-fn known(index: &Index, resource: Resource) -> Option<Versions> {
-    let is_known = index.knowledge(resource) == Knowledge::Synced;
-    is_known.then(|| {
-        let versions = index.of_kind(resource);
-        versions.map(|(object, entry)| (object.clone(), version(entry))).collect()
-    })
+/// The objects of a kind as the index knows them.
+fn known(index: &Index, resource: Resource) -> Versions {
+    index.of_kind(resource).map(|(object, entry)| (object.clone(), version(entry))).collect()
 }
 
 fn version(entry: &Entry) -> Version {
     (entry.uid.clone(), entry.resource_version.clone())
 }
 
-fn hash(known: &Versions) -> u64 {
+/// The same in short.
+fn hash(index: &Index, resource: Resource) -> u64 {
     let mut hasher = DefaultHasher::new();
-    known.hash(&mut hasher);
+    for (object, entry) in index.of_kind(resource) {
+        (object, &entry.uid, &entry.resource_version).hash(&mut hasher);
+    }
     hasher.finish()
 }
 

@@ -68,14 +68,11 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffic
     }
     let sets = || scene.revisions.all();
     if sets().all(|set| candidates(scene, set, at).next().is_none()) {
-        if !sets().all(|set| guard::reports_its_pods(scene.world, set)) {
-            // The last evictions are not counted yet: with them the Rollout is not healthy again.
-            draft.wake_after(scene.world.now, REPORT_SECONDS);
-            return;
-        }
+        // Until the last evictions are counted the Rollout is not healthy again; nor while the pod that made room still has to
+        // go, or another one is about to come in its place.
+        let counted = |set: &ReplicaSet| guard::reports_its_pods(scene.world, set);
         let resized = |set: &ReplicaSet| admitted.replicas.get(&set.name).is_some_and(|size| *size != set.replicas);
-        if sets().any(resized) {
-            // The pod that made room goes, or another one was about to come in its place: neither is the end.
+        if !sets().all(counted) || sets().any(resized) {
             draft.wake_after(scene.world.now, REPORT_SECONDS);
             return;
         }
