@@ -36,6 +36,8 @@ const FOUND: &[&str] = &[
     "scaled#1 | event 23: watch replicasets drop",
     // A version became stable again by pods that had been reported before they went.
     "window#1 | event 16: watch replicasets drop",
+    // An update had just ended, and the Service that still had its weight was switched to the next version.
+    "undone-at-once#1",
 ];
 
 #[test]

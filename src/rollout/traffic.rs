@@ -58,7 +58,8 @@ impl<'a> Routing<'a> {
 /// canary has at least the pods that it asks for.
 pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bool, enough: bool) -> i32 {
     let has_pods = scene.revisions.new.is_some_and(|new| new.status.available > 0);
-    if scene.is_promoted(status) || status.abort || !has_pods {
+    // A Service that still leads to another version than the new one is switched when it has no weight.
+    if scene.is_promoted(status) || status.abort || !has_pods || !services::canary_is_selected(scene) {
         return 0;
     }
     if status.promote_full {
@@ -70,7 +71,7 @@ pub(super) fn wanted_weight(scene: &Scene<'_>, status: &RolloutStatus, ready: bo
     // Also at the end, where this is all of the traffic.
     let weight = replicas::current_set_weight(scene.canary, status);
     // The pods that are too many for less weight go only after it.
-    let less = enough && weight <= replicas::recorded_weight(status) && services::canary_is_selected(scene);
+    let less = enough && weight <= replicas::recorded_weight(status);
     if ready || less {
         return weight;
     }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::manifests::{DEADLINE, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, UNDECIDED};
+use super::manifests::{
+    DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, UNDECIDED,
+};
 use super::table::{release, until};
 use super::{Base, Goal, Step};
 use crate::observe::ROLLOUTS;
@@ -105,9 +107,23 @@ pub static PATHS: &[Base] = &[
     path("experiment-bad", EXPERIMENT, Goal::Aborted("blue"), || {
         vec![Step::Metrics(Some(Metrics::Bad)), release("green")]
     }),
-    // Back to the stable version, without an abort.
-    path("undone", GATEWAY, Goal::Alone("blue"), || {
+    // Back to the stable version, without an abort, whose pods have to come again first.
+    path("undone", DYNAMIC, Goal::Alone("blue"), || {
         vec![release("green"), until(Goal::PausedAt(1, "green")), user(User::Undo)]
+    }),
+    // An undo while the Service of the canary still has all of the traffic, and the version before all of its pods.
+    path("undone-at-once", GATEWAY, Goal::Alone("blue"), || {
+        vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+            until(Goal::PausedAt(3, "green")),
+            user(User::Promote),
+            until(Goal::Released("green")),
+            release("blue"),
+            until(Goal::PausedAt(1, "blue")),
+            user(User::Promote),
+        ]
     }),
     // What a user wants is there, and nothing can be done about it yet: states that pass at once otherwise.
     path("unheard-promote", GATEWAY, Goal::Alone("green"), || unheard(User::Promote)),

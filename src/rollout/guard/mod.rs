@@ -11,7 +11,8 @@
 //! 2. **Traffic behind capacity.** A weight or a selector is moved only to pods that can carry it: see
 //!    [`Guard::ready_for`]. A header or mirror route, of which nobody knows how much it carries, needs a pod at least.
 //!    The active Service of blue-green sends all of the traffic, and so may a Service that the strategy has ceased to name.
-//!    A preview Service sends none.
+//!    A preview Service sends none. A Service that has a weight is not switched to a version on trial: steps allow it a weight, and
+//!    nothing else does.
 //! 3. **Floor and ceiling.** Available pods stay above `spec.replicas` − `maxUnavailable`. Specified pods stay below
 //!    `spec.replicas` + `maxSurge` without traffic routing. With it, stable keeps its full size beside the canary, so a
 //!    ceiling would leave the canary no pods: `maxSurge` plays no role there, as in Argo Rollouts. With blue-green the need

@@ -268,6 +268,13 @@ impl Guard<'_> {
         if leads_users && self.aborted && self.is_trial(target) {
             return Some(("the update was aborted".to_owned(), None));
         }
+        // A weight was allowed to the version that the Service leads to now, be it what is left of an update that has just ended.
+        let is_canary = self.traffic.role(service) == Some(Role::Canary);
+        if weight(true) > Some(0) && is_canary && self.is_trial(target) && self.revisions.stable.is_some() {
+            let why = format!("it may still lead traffic to another version than {}", target.name);
+            let until = self.settles().filter(|_| weight(false) == Some(0));
+            return Some((why, until));
+        }
         let needs = |unsettled: bool| match weight(unsettled) {
             Some(weight) => self.ready_for(target, weight.max(left(unsettled))),
             None if self.is_active(service) => {

@@ -187,6 +187,19 @@ fn a_service_is_switched_to_pods_that_carry_its_weight() {
 }
 
 #[test]
+fn a_service_with_a_weight_is_not_switched_to_a_version_on_trial() {
+    // The update to revision 1 has just ended: its weight is still that of the canary. Revision 2 has all of its pods.
+    let mut state = State { new: 2, ..canary_at(100, 10) };
+    state.pods[2] = Pods { spec: 10, available: 10 };
+    let held = "Service web-canary keeps its selector: it may still lead traffic to another version than web-h2";
+    assert_eq!(told(&state, &switch(CANARY, 2)), format!("{held}\n"));
+    state.routes[0] = Lagging::new(0, Some(100));
+    assert!(told(&state, &switch(CANARY, 2)).starts_with(&format!("{held} (until ")), "gateways may lag");
+    state.routes[0] = Lagging::new(0, None);
+    assert_eq!(told(&state, &switch(CANARY, 2)), "");
+}
+
+#[test]
 fn the_last_pod_behind_a_plain_service_goes_only_to_make_room() {
     for (surge, unavailable, left) in [(1, 0, 1), (0, 1, 0)] {
         let mut state = State { replicas: 1, surge, unavailable, new: 2, routes: Vec::new(), ..canary_at(0, 1) };
@@ -252,7 +265,6 @@ fn a_weight_waits_for_a_switched_service_to_be_followed() {
 fn services_that_are_switched_together_are_carried_together() {
     let both = |pods| {
         let mut state = canary_at(20, 2);
-        state.new = 2;
         state.pods[2] = Pods { spec: 8, available: pods };
         let services = [(STABLE, 2), (CANARY, 2)].map(|(name, one)| (name.to_owned(), format!("h{one}")));
         let proposal = Proposal { services: services.into(), ..Proposal::default() };

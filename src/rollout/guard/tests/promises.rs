@@ -131,6 +131,12 @@ fn check(before: &State, after: &State, all: &[Write]) -> Result<(), String> {
         }
     }
 
+    let switched = !promoted && before.canary.now != after.canary.now && after.canary.now == Some(before.new);
+    let weighs = before.pending || before.routes.iter().flat_map(Lagging::all).any(|weight| weight > 0);
+    if switched && !before.routes.is_empty() && weighs {
+        return Err("S3: the new version has got a weight that no step has given it".to_owned());
+    }
+
     for one in 0..4 {
         let (spec, size) = (before.pods[one].spec, after.pods[one].spec);
         // S1, S2: what loses pods keeps those that traffic needs.
@@ -239,7 +245,8 @@ fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     Proposal {
         replicas: sizes,
         delete: BTreeSet::new(),
-        split: routed.then(|| Split::new(weight, 100)),
+        // A Service that still leads to another version is switched when it has no weight.
+        split: routed.then(|| Split::new(if state.canary.now == Some(selected) { weight } else { 0 }, 100)),
         services: [
             (STABLE.to_owned(), format!("h{}", if stable == 0 { selected } else { 0 })),
             (CANARY.to_owned(), format!("h{selected}")),
