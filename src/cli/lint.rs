@@ -223,8 +223,8 @@ fn decode<T: serde::de::DeserializeOwned>(object: &Object, report: &mut Report) 
             }
             Some(typed)
         }
-        Err(error) => {
-            report.errors.push(format!("{}: {error}", place(object)));
+        Err(errors) => {
+            report.errors.extend(errors.iter().map(|error| format!("{}: {error}", place(object))));
             None
         }
     }
@@ -262,20 +262,44 @@ spec:
 apiVersion: argoproj.io/v1alpha1
 kind: Rollout
 metadata: {name: other}
-spec: {replicas: many}
+spec:
+  replicas: many
+  paused: [no]
+  template: {metadata: {labels: {app: web}}}
+  strategy:
+    blueGreen: {activeService: 7}
+    canary: {steps: [{setWeight: half}, {setWeigth: 5}, later]}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: both}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: "web:1"}]}}
+  strategy:
+    blueGreen: {}
+    canary: {steps: [{}]}
 "#;
 
     #[test]
     fn all_errors_of_all_documents_come_at_once() {
         let report = check(&manifest::parse("web.yaml", MANIFEST).unwrap());
-        assert_eq!(report.checked, 2);
+        assert_eq!(report.checked, 3);
         let expected = [
             "web.yaml (document 2): Rollout web: spec.minReadySecond: unknown field",
             "web.yaml (document 2): Rollout web: spec.strategy.canary.steps[0].setWeigth: unknown field",
             "web.yaml (document 2): Rollout web: spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             "web.yaml (document 2): Rollout web: spec.strategy.canary.steps[0]: Invalid value: {}: a step must have one of",
             "web.yaml (document 2): Rollout web: spec.strategy.canary.steps[1].pause.duration: Invalid value: \"soon\"",
+            "web.yaml (document 3): Rollout other: spec.paused: invalid type: sequence, expected a boolean",
             "web.yaml (document 3): Rollout other: spec.replicas: invalid type: string \"many\", expected i32",
+            "web.yaml (document 3): Rollout other: spec.strategy.blueGreen.activeService: invalid type: integer `7`",
+            "web.yaml (document 3): Rollout other: spec.strategy.canary.steps[0].setWeight: invalid type: string \"half\"",
+            "web.yaml (document 3): Rollout other: spec.strategy.canary.steps[2]: invalid type: string \"later\"",
+            "web.yaml (document 3): Rollout other: spec.strategy.canary.steps[1].setWeigth: unknown field",
+            "web.yaml (document 4): Rollout both: spec.strategy: Invalid value: {\"blueGreen\":{},\"canary\":{}}: only one of",
+            "web.yaml (document 4): Rollout both: spec.strategy.blueGreen.activeService: Invalid value: \"\"",
+            "web.yaml (document 4): Rollout both: spec.strategy.canary.steps[0]: Invalid value: {}: a step must have one of",
         ];
         for (found, expected) in report.errors.iter().zip(expected) {
             assert!(found.starts_with(expected), "{:#?}", report.errors);

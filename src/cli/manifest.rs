@@ -1,15 +1,19 @@
 //! Reading manifests: files, folders and standard input, several documents each, `List` objects taken apart.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
 /// The largest file that is read, in bytes.
 const LIMIT: u64 = 16 << 20;
+/// Of one object that are told.
+const MOST_ERRORS: usize = 50;
 
 /// One object of a manifest, and where it stands.
 #[derive(Clone, Debug)]
@@ -48,21 +52,60 @@ impl Object {
     }
 
     /// The typed object, and the paths of fields that it does not have.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<(T, Vec<String>), String> {
-        let mut unknown = Vec::new();
-        let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(&self.value, &mut track);
-        let decoded = serde_ignored::deserialize(deserializer, |path| {
-            unknown.push(field_path(&path.to_string()));
-        });
-        match decoded {
-            Ok(object) => {
-                // The types carry these two in their name.
-                unknown.retain(|path| path != "apiVersion" && path != "kind");
-                Ok((object, unknown))
+    ///
+    /// # Errors
+    /// Everything that has a wrong type, and then the fields that it does not have.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<(T, Vec<String>), Vec<String>> {
+        let mut value = Cow::Borrowed(&self.value);
+        let mut errors = Vec::new();
+        loop {
+            let mut unknown = Vec::new();
+            let mut track = serde_path_to_error::Track::new();
+            let deserializer = serde_path_to_error::Deserializer::new(value.as_ref(), &mut track);
+            let decoded = serde_ignored::deserialize(deserializer, |path| {
+                unknown.push(field_path(&path.to_string()));
+            });
+            // The types carry these two in their name.
+            unknown.retain(|path| path != "apiVersion" && path != "kind");
+            match decoded {
+                Ok(object) if errors.is_empty() => return Ok((object, unknown)),
+                Ok(_) => {
+                    errors.extend(unknown.iter().map(|path| format!("{path}: unknown field")));
+                    return Err(errors);
+                }
+                Err(error) => {
+                    let (path, error) = (track.path(), error.to_string());
+                    // What is missing may be what was taken out.
+                    if !errors.is_empty() && error.starts_with("missing field") {
+                        return Err(errors);
+                    }
+                    errors.push(format!("{path}: {error}"));
+                    // What else is wrong shows without it.
+                    if errors.len() == MOST_ERRORS || !take_out(value.to_mut(), &path) {
+                        return Err(errors);
+                    }
+                }
             }
-            Err(error) => Err(format!("{}: {error}", track.path())),
         }
+    }
+}
+
+/// Takes out what cannot be decoded, if anything is there. An item leaves an empty one: the paths of the others stay what they are.
+fn take_out(value: &mut Value, path: &serde_path_to_error::Path) -> bool {
+    let mut segments: Vec<&Segment> = path.iter().collect();
+    let Some(last) = segments.pop() else { return false };
+    let parent = segments.into_iter().try_fold(value, |value, segment| match segment {
+        Segment::Map { key } => value.get_mut(key),
+        Segment::Seq { index } => value.get_mut(*index),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    match (parent, last) {
+        (Some(Value::Object(fields)), Segment::Map { key }) => fields.remove(key).is_some(),
+        (Some(Value::Array(items)), Segment::Seq { index }) => {
+            let empty = || Value::Object(Map::new());
+            items.get_mut(*index).is_some_and(|item| std::mem::replace(item, empty()) != empty())
+        }
+        _ => false,
     }
 }
 

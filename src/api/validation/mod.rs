@@ -84,14 +84,19 @@ fn spec(spec: &RolloutSpec, at: &FieldPath, with: Workload, errors: &mut Vec<Fie
     }
     workload(spec, at, with, errors);
     let path = at.child("strategy");
-    match (&spec.strategy.blue_green, &spec.strategy.canary) {
-        (None, None) => errors.push(FieldError::required(path, "one of blueGreen or canary must be set")),
-        (Some(_), Some(_)) => {
-            let strategy = serde_json::json!({"blueGreen": {}, "canary": {}});
-            errors.push(FieldError::invalid(path, strategy, "only one of blueGreen and canary may be set"));
-        }
-        (Some(strategy), None) => blue_green::check(spec, strategy, &path.child("blueGreen"), errors),
-        (None, Some(strategy)) => canary::check(strategy, &path.child("canary"), errors),
+    let (blue_green, canary) = (&spec.strategy.blue_green, &spec.strategy.canary);
+    if blue_green.is_none() && canary.is_none() {
+        errors.push(FieldError::required(path.clone(), "one of blueGreen or canary must be set"));
+    }
+    if blue_green.is_some() && canary.is_some() {
+        let strategy = serde_json::json!({"blueGreen": {}, "canary": {}});
+        errors.push(FieldError::invalid(path.clone(), strategy, "only one of blueGreen and canary may be set"));
+    }
+    if let Some(strategy) = blue_green {
+        blue_green::check(spec, strategy, &path.child("blueGreen"), errors);
+    }
+    if let Some(strategy) = canary {
+        canary::check(strategy, &path.child("canary"), errors);
     }
 }
 

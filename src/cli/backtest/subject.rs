@@ -244,7 +244,7 @@ fn spec(
         let arguments: Vec<Argument> = arguments.collect();
         return spec::from_templates(references, &arguments, &[], &[], &templates).map_err(unresolved);
     };
-    let (rollout, _) = object.decode::<Rollout>().map_err(anyhow::Error::msg)?;
+    let (rollout, _) = object.decode::<Rollout>().map_err(|errors| anyhow::Error::msg(errors.join("; ")))?;
     let mut args: Vec<RolloutAnalysisArg> = Vec::new();
     for analysis in rollout.spec.strategy.analyses().map(|(_, placed)| spec::purpose(placed).0) {
         if analysis.templates.iter().any(|it| references.contains(it)) {
