@@ -8,7 +8,6 @@ use super::traffic::{arm, factor};
 
 /// When each analysis begins, in seconds since 1970.
 pub const START: i64 = 1_700_000_000;
-const SCRAPE: i64 = 15;
 /// Seconds for which Prometheus takes a sample for the present.
 const PRESENT: i64 = 300;
 
@@ -100,11 +99,11 @@ fn pod(release: &Release, number: usize, gap: Option<(i64, i64)>, rng: &mut Rng)
     let (begin, mut requests, mut failures) = if is_canary { (0, 0, 0) } else { (-BEFORE, 50_000, 100) };
     let reset = release.has(Trouble::Resets) && rng.f64() < 0.6;
     let reset = if reset { rng.i64(-600..HORIZON) } else { i64::MAX };
-    let phase = rng.i64(0..SCRAPE);
+    let phase = rng.i64(0..release.scrape);
     let mut scrapes = Vec::new();
     let mut was_reset = false;
-    for at in (begin..HORIZON + WARM_UP + 60).step_by(SCRAPE as usize).map(|at| at + phase) {
-        let seconds = SCRAPE as f64;
+    for at in (begin..HORIZON + WARM_UP + 60).step_by(release.scrape as usize).map(|at| at + phase) {
+        let seconds = release.scrape as f64;
         let mean = release.traffic(at) * weight / pods as f64 * seconds;
         let count = around(rng, mean);
         let rate = if is_canary { release.canary(at) } else { release.base(at) };

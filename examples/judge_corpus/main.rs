@@ -21,21 +21,28 @@ use std::process::ExitCode;
 
 use tidegate::api::analysis::AnalysisPhase;
 
+use self::releases::Release;
+use self::trial::Trial;
+
+/// Good releases with an outage of both, in each cell of the first table.
+const OUTAGES: usize = 1000;
+
 fn main() -> ExitCode {
     let flag = |name: &str| {
         let flag = std::env::args().position(|word| word == name)?;
         std::env::args().nth(flag + 1)?.parse::<u64>().ok()
     };
     let (seed, count) = (flag("--seed").unwrap_or(20_260_101), flag("--releases").unwrap_or(12_000));
-    let mut chunks = vec![Vec::new(), Vec::new()];
-    for (number, release) in releases::corpus(seed, count as usize).into_iter().enumerate() {
-        chunks[number % 2].push(release);
+    println!("| stable pods | scraped every 15 s | 30 s | 60 s |\n|---|---|---|---|");
+    for pods in [1, 2, 3, 9] {
+        let blamed = [15, 30, 60].map(|scrape| {
+            let trials = run(releases::outages(seed, OUTAGES, pods, scrape));
+            let blamed = trials.iter().filter(|trial| trial.judge.phase == AnalysisPhase::Failed).count();
+            format!("{:.1}%", 100.0 * blamed as f64 / OUTAGES as f64)
+        });
+        println!("| {pods} | {} |", blamed.join(" | "));
     }
-    let run = |releases: Vec<releases::Release>| releases.into_iter().map(trial::run).collect::<Vec<_>>();
-    let trials: Vec<trial::Trial> = std::thread::scope(|scope| {
-        let running: Vec<_> = chunks.into_iter().map(|releases| scope.spawn(move || run(releases))).collect();
-        running.into_iter().flat_map(|chunk| chunk.join().expect("a release can be judged")).collect()
-    });
+    let trials = run(releases::corpus(seed, count as usize));
     println!("{}", score::tables(&trials));
     for trial in trials.iter().filter(|trial| trial.enough && trial.judge.phase != AnalysisPhase::Failed) {
         println!("not stopped: {:?}: {}\n", trial.release, trial.said);
@@ -50,4 +57,16 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// On two threads.
+fn run(mut releases: Vec<Release>) -> Vec<Trial> {
+    let half = releases.split_off(releases.len() / 2);
+    let each = |releases: Vec<Release>| releases.into_iter().map(trial::run).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(move || each(half));
+        let mut trials = each(releases);
+        trials.extend(other.join().expect("a release can be judged"));
+        trials
+    })
 }

@@ -55,6 +55,8 @@ pub struct Release {
     pub outage: Option<(f64, i64, i64)>,
     /// Second from which the canary is bad.
     pub onset: i64,
+    /// Seconds from one scrape of a pod to the next.
+    pub scrape: i64,
 }
 
 impl Release {
@@ -66,17 +68,22 @@ impl Release {
         self.troubles.contains(&trouble)
     }
 
-    /// The failure rate of stable at a second.
+    /// The failure rate of stable in the scrape period that ends at a second.
     pub fn base(&self, at: i64) -> f64 {
-        let outage = self.outage.filter(|(_, from, to)| (*from..*to).contains(&at)).map_or(0.0, |(share, ..)| share);
+        let outage = self.outage.map_or(0.0, |(share, from, to)| share * self.part(at, from, to));
         self.failure_rate + outage
     }
 
     /// That of the canary.
     pub fn canary(&self, at: i64) -> f64 {
-        let times = if at >= self.onset { self.times } else { 1.0 };
+        let more = (self.times - 1.0) * self.part(at, self.onset, i64::MAX);
         // An outage hits both alike: what fails by it does not fail more often for a bad version.
-        (self.base(at) + self.failure_rate * (times - 1.0)).min(1.0)
+        (self.base(at) + self.failure_rate * more).min(1.0)
+    }
+
+    /// How much of the scrape period that ends at a second lies between two others.
+    fn part(&self, at: i64, from: i64, to: i64) -> f64 {
+        (at.min(to) - (at - self.scrape).max(from)).max(0) as f64 / self.scrape as f64
     }
 
     /// Requests in a second, at a second.
@@ -96,6 +103,31 @@ pub fn corpus(seed: u64, count: usize) -> Vec<Release> {
     (0..count as u64)
         .map(|number| release(seed.wrapping_mul(1_000_003).wrapping_add(number), number % 3 == 0))
         .collect()
+}
+
+/// Good releases of one canary pod, in the midst of which a fifth of all requests begins to fail.
+pub fn outages(seed: u64, count: usize, stable_pods: usize, scrape: i64) -> Vec<Release> {
+    let good = |number: u64| {
+        let mut rng = Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number));
+        let from = rng.i64(120..HORIZON - 400);
+        Release {
+            seed: rng.u64(..),
+            times: 1.0,
+            failure_rate: 0.001,
+            rate: 100.0,
+            weight: 1.0 / (1 + stable_pods) as f64,
+            canary_pods: 1,
+            stable_pods,
+            troubles: vec![Trouble::Outage],
+            burst: 1.0,
+            spread: 0.0,
+            swing: 1.0,
+            outage: Some((0.2, from, from + rng.i64(120..360))),
+            onset: 0,
+            scrape,
+        }
+    };
+    (0..count as u64).map(good).collect()
 }
 
 fn release(seed: u64, bad: bool) -> Release {
@@ -124,6 +156,7 @@ fn release(seed: u64, bad: bool) -> Release {
         swing: if has(Trouble::Diurnal) { of(rng, &[0.5, 2.0]) } else { 1.0 },
         outage,
         onset: if has(Trouble::Late) { rng.i64(300..900) } else { 0 },
+        scrape: 15,
         troubles,
     }
 }

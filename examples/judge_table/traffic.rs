@@ -24,7 +24,7 @@ impl Minute {
     pub fn draw(self, rng: &mut Rng, burst: f64) -> Interval {
         let canary = (REQUESTS as f64 * self.weight).round() as u64;
         let mut arm = |requests, rate| arm(rng, requests, rate, burst);
-        Interval { canary: arm(canary, self.canary_rate), stable: arm(REQUESTS - canary, self.stable_rate) }
+        Interval::new(arm(canary, self.canary_rate), arm(REQUESTS - canary, self.stable_rate))
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::compare::{Judged, Sampled};
 use super::judge::counts::{Arm, Interval, Side};
-use super::judge::dispersion::Dispersion;
+use super::judge::dispersion::{self, Dispersion};
 use super::judge::harm::Margin;
 use super::judge::{Settings, State, Verdict, detectable};
 
@@ -334,7 +334,7 @@ fn intervals(window: &[Minute], by: Split, number: usize) -> Vec<((usize, usize)
         // The one that comes first and the one that comes second take turns, too.
         let pair = |(index, pair): (usize, &[Minute])| {
             let (canary, stable) = if index % 2 == 0 { (0, 1) } else { (1, 0) };
-            ((2 * index, 2 * index + 2), Interval { canary: sum(&pair[canary]), stable: sum(&pair[stable]) })
+            ((2 * index, 2 * index + 2), Interval::new(sum(&pair[canary]), sum(&pair[stable])))
         };
         return pairs.map(pair).collect();
     }
@@ -342,9 +342,9 @@ fn intervals(window: &[Minute], by: Split, number: usize) -> Vec<((usize, usize)
     let Some(chosen) = pods.get(number % pods.len().max(1)) else { return Vec::new() };
     let divided = |(index, minute): (usize, &Minute)| {
         let canary = minute.get(*chosen).copied().unwrap_or_default();
-        let others = minute.iter().filter(|(pod, _)| pod != chosen);
-        let stable = others.fold(Arm::default(), |sum, (_, pod)| sum.plus(*pod));
-        ((index, index + 1), Interval { canary, stable })
+        let others: Vec<Arm> = minute.iter().filter(|(pod, _)| pod != chosen).map(|(_, arm)| *arm).collect();
+        let stable = others.iter().fold(Arm::default(), |sum, pod| sum.plus(*pod));
+        ((index, index + 1), Interval { clustering: dispersion::clustering(&others), ..Interval::new(canary, stable) })
     };
     window.iter().enumerate().map(divided).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Comparison, Judged, LAG, Queries};
 use crate::analysis::judge::counts::{Arm, Interval, Side, Unusable};
-use crate::analysis::judge::dispersion::Dispersion;
+use crate::analysis::judge::dispersion::{self, Dispersion};
 use crate::analysis::judge::growth::{self, Series};
 use crate::analysis::judge::{Settings, State, StateError, Verdict};
 use crate::api::analysis::{AnalysisPhase, MetricResult};
@@ -187,7 +187,7 @@ impl Look {
         let past = matches!(asked, Asked::PastTotal | Asked::PastJudged);
         let mut by_pod: BTreeMap<String, Vec<Series>> = BTreeMap::new();
         for Sampled { pod, samples } in series {
-            by_pod.entry(if past { pod } else { String::new() }).or_default().push(samples);
+            by_pod.entry(if self.comparison.by_pod() { pod } else { String::new() }).or_default().push(samples);
         }
         let grown = |series: Vec<Series>| {
             if past {
@@ -282,7 +282,9 @@ impl Look {
                 Judged::Good(_) => Arm::parse_good(side, judged.growth, total.growth),
             }
         };
-        Ok(Interval { canary: arm(Side::Canary, &self.canary)?, stable: arm(Side::Stable, &self.stable)? })
+        let interval = Interval::new(arm(Side::Canary, &self.canary)?, arm(Side::Stable, &self.stable)?);
+        let pods = self.pods(answers, (Asked::Total(Side::Stable), Asked::Judged(Side::Stable)), index);
+        Ok(Interval { clustering: dispersion::clustering(&pods), ..interval })
     }
 
     /// How many failures came together on stable's pods in the hour before.
@@ -290,12 +292,17 @@ impl Look {
         if let Some(factor) = self.comparison.dispersion {
             return Dispersion::Given(factor);
         }
-        let (Some(total), Some(judged)) = (answers.0.get(&Asked::PastTotal), answers.0.get(&Asked::PastJudged)) else {
-            return Dispersion::Assumed;
-        };
-        let arm = |pod: &str, total: &[Grown], minute: usize| {
-            let total = total.get(minute)?;
-            let judged = judged.get(pod).and_then(|judged| judged.get(minute)).copied().unwrap_or_default();
+        let past = (Asked::PastTotal, Asked::PastJudged);
+        let minutes: Vec<Vec<Arm>> = (0..MINUTES as usize).map(|minute| self.pods(answers, past, minute)).collect();
+        Dispersion::between_pods(&minutes)
+    }
+
+    /// What each of stable's pods did in an interval of two answers.
+    fn pods(&self, answers: &Answers, (total, judged): (Asked, Asked), index: usize) -> Vec<Arm> {
+        let (Some(total), Some(judged)) = (answers.0.get(&total), answers.0.get(&judged)) else { return Vec::new() };
+        let arm = |(pod, total): (&String, &Vec<Grown>)| {
+            let total = total.get(index)?;
+            let judged = judged.get(pod).and_then(|judged| judged.get(index)).copied().unwrap_or_default();
             let arm = match &self.stable.judged {
                 Judged::Errors(_) => Arm::parse(Side::Stable, judged.growth, total.growth),
                 Judged::Good(_) if !judged.seen => return None,
@@ -304,10 +311,7 @@ impl Look {
             // A pod that was not there before began at 0; but where nothing was, its past may be part of the growth.
             arm.ok().filter(|arm| total.known_before && arm.requests() > 0)
         };
-        let minutes: Vec<Vec<Arm>> = (0..MINUTES as usize)
-            .map(|minute| total.iter().filter_map(|(pod, total)| arm(pod, total, minute)).collect())
-            .collect();
-        Dispersion::between_pods(&minutes)
+        total.iter().filter_map(arm).collect()
     }
 
     fn numbers(&self, state: &State, settings: &Settings) -> BTreeMap<String, String> {
@@ -344,12 +348,21 @@ impl Grown {
             known_before: any(from - LOOK_BACK, from),
         }
     }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            growth: self.growth + other.growth,
+            seen: self.seen || other.seen,
+            known_before: self.known_before || other.known_before,
+        }
+    }
 }
 
 impl Answers {
+    /// Of all pods.
     fn of(&self, asked: Asked, index: usize) -> Grown {
-        let all = self.0.get(&asked).and_then(|pods| pods.values().next());
-        all.and_then(|intervals| intervals.get(index)).copied().unwrap_or_default()
+        let pods = self.0.get(&asked).into_iter().flat_map(BTreeMap::values);
+        pods.filter_map(|intervals| intervals.get(index)).fold(Grown::default(), |sum, pod| sum.plus(*pod))
     }
 }
 

@@ -23,10 +23,12 @@ pub struct Arm {
 }
 
 /// What both versions did in the same stretch of time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Interval {
     pub canary: Arm,
     pub stable: Arm,
+    /// How many failures came together in it on stable's pods, where each has counters of its own.
+    pub clustering: Option<f64>,
 }
 
 /// Why an interval tells nothing.
@@ -104,6 +106,13 @@ impl Arm {
         let requests = self.requests.saturating_add(other.requests).min(LARGEST as u64);
         let failures = self.failures.saturating_add(other.failures).min(requests);
         Self { requests, failures }
+    }
+}
+
+impl Interval {
+    /// Of versions whose pods are not told apart.
+    pub fn new(canary: Arm, stable: Arm) -> Self {
+        Self { canary, stable, clustering: None }
     }
 }
 

@@ -83,6 +83,17 @@ impl Dispersion {
     }
 }
 
+/// How many failures of one interval came together on a version's pods, by Pearson's statistic. `None` without failures, or of a single
+/// pod.
+///
+/// Pods are scraped at different seconds: of the interval in which an outage begins one has more than another, and so has the canary.
+/// The evidence of an interval may be divided by it without spoiling the error bounds: given what failed in all, how it is divided among
+/// stable's pods says nothing about how it was divided between stable and canary, and `E[W^(1/c)] ≤ E[W]^(1/c) ≤ 1` for any `c ≥ 1`.
+pub fn clustering(pods: &[Arm]) -> Option<f64> {
+    let (squares, norm) = squares(pods);
+    (norm > 0.0).then(|| squares / norm)
+}
+
 /// The minutes without outages: without those in which most pods failed far more than usual, and without their neighbours.
 ///
 /// Each minute is compared with itself only, so an outage of all pods would do no harm if their minutes were the same. But pods
@@ -153,6 +164,17 @@ mod tests {
             (0..60).map(|minute| pods(&[0, 1, 2, 3].map(|pod| if minute % 4 == pod { 5 } else { 0 }))).collect();
         let Dispersion::Measured(factor) = Dispersion::between_pods(&minutes) else { panic!("it was assumed") };
         assert!((factor - 5.0).abs() < 1e-9, "{factor}");
+    }
+
+    #[test]
+    fn of_a_single_interval_it_is_what_its_pods_show() {
+        assert_eq!(clustering(&pods(&[1, 0, 0])), Some(1.0));
+        assert_eq!(clustering(&pods(&[30, 30, 30])), Some(0.0));
+        // (200² + 100² + 100²) / (300 · 2/3)
+        assert_eq!(clustering(&pods(&[300, 0, 0])), Some(300.0));
+        for nothing in [&[][..], &[7], &[0, 0]] {
+            assert_eq!(clustering(&pods(nothing)), None);
+        }
     }
 
     /// An hour in which half of four pods have a failure each minute, with other counts in some minutes.

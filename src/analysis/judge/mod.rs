@@ -175,7 +175,8 @@ impl State {
         self.canary = self.canary.plus(interval.canary);
         self.stable = self.stable.plus(interval.stable);
 
-        let dispersion = self.dispersion.factor();
+        // What is usual, or what happened just now.
+        let dispersion = self.dispersion.factor().max(interval.clustering.unwrap_or_default());
         self.harm.add(from, &interval, settings.margin, dispersion, settings.restarts());
         for (bets, ratio) in self.ladder.iter_mut().zip(LADDER) {
             if let Some(margin) = Margin::new(ratio, 0.0) {

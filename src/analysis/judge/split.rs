@@ -77,7 +77,7 @@ mod tests {
 
     fn mismatch(canary: u64, stable: u64, weight: f64, intervals: usize) -> bool {
         let arm = |requests| Arm::new(0, requests).unwrap();
-        let interval = Interval { canary: arm(canary), stable: arm(stable) };
+        let interval = Interval::new(arm(canary), arm(stable));
         let mut split = Split::default();
         (0..intervals).for_each(|_| split.add(&interval, weight));
         split.mismatch()

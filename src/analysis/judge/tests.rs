@@ -24,7 +24,7 @@ pub(super) fn settings() -> Settings {
 }
 
 fn interval(x_c: u64, n_c: u64, x_s: u64, n_s: u64) -> Interval {
-    Interval { canary: Arm::new(x_c, n_c).unwrap(), stable: Arm::new(x_s, n_s).unwrap() }
+    Interval::new(Arm::new(x_c, n_c).unwrap(), Arm::new(x_s, n_s).unwrap())
 }
 
 fn margin(ratio: f64, absolute: f64) -> Margin {
@@ -375,7 +375,7 @@ proptest! {
         let mut at = settings.warm_up;
         for (x_c, n_c, x_s, n_s, step) in answers {
             let seen = Arm::parse(Side::Canary, x_c, n_c)
-                .and_then(|canary| Ok(Interval { canary, stable: Arm::parse_good(Side::Stable, x_s, n_s)? }));
+                .and_then(|canary| Ok(Interval::new(canary, Arm::parse_good(Side::Stable, x_s, n_s)?)));
             state.observe(&settings, at, at + step, seen);
             at = if (at + step).is_finite() { (at + step).max(at) } else { at };
             let json = serde_json::to_value(&state).unwrap();

@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn each(canary: (u64, u64), stable: (u64, u64)) -> Result<Interval, Unusable> {
-        Ok(Interval { canary: arm(canary.0, canary.1), stable: arm(stable.0, stable.1) })
+        Ok(Interval::new(arm(canary.0, canary.1), arm(stable.0, stable.1)))
     }
 
     #[test]

@@ -219,6 +219,41 @@ fn an_outage_of_both_is_not_blamed_on_the_canary() {
 }
 
 #[test]
+fn whose_pods_are_scraped_last_is_not_blamed_for_an_outage_that_all_of_them_had() {
+    // Each pod gets 20 requests a second, and from the 260th second on half of them fail. It is scraped once a minute.
+    let series = |question: &Question, pod: &str, scraped_at: i64| {
+        let (first, last) = (START - 600, question.end.as_second());
+        let counted = |at: i64| {
+            if question.query.contains("errors") { 10 * (at - START - 260).max(0) } else { 20 * (at - first) }
+        };
+        let scrapes = (first..=last).filter(|at| (at - START).rem_euclid(60) == scraped_at);
+        Sampled { pod: pod.to_owned(), samples: scrapes.map(|at| (at as f64, counted(at) as f64)).collect() }
+    };
+    let evidence = |stable: [(&str, i64); 3]| {
+        let mut bench = Bench::new(json!({}), healthy);
+        for second in [130, 190, 250, 310] {
+            bench.look(second, |bench, task| {
+                let Step::Compare(look) = &task.step else { panic!() };
+                let mut answers = Answers::default();
+                for question in look.questions() {
+                    let of = |pods: &[(&str, i64)]| pods.iter().map(|(pod, at)| series(&question, pod, *at)).collect();
+                    let pods = if question.query.contains("canary") { of(&[("canary", 55)]) } else { of(&stable) };
+                    look.note(&mut answers, question.asked, pods);
+                }
+                Some(Outcome::of_judge(task, bench.measurement(), look.metadata(), look.judge(&answers)))
+            });
+        }
+        let last = bench.result().measurements.last().unwrap();
+        assert_eq!((&*last.metadata["canaryFailures"], &*last.metadata["stableFailures"]), ("350", "300"));
+        bench.status().phase
+    };
+    // Stable's pods differ as much among each other as the canary differs from them.
+    assert_eq!(evidence([("a", 5), ("b", 25), ("c", 45)]), AnalysisPhase::Running);
+    // Where they do not, it is the canary.
+    assert_eq!(evidence([("a", 30), ("b", 30), ("c", 30)]), AnalysisPhase::Failed);
+}
+
+#[test]
 fn little_traffic_is_undecided_and_none_is_no_data_whatever_doubts_may_do() {
     fn little(side: Side, at: i64) -> (u64, u64) {
         (steady(side) / 100, u64::from(side == Side::Stable && at % 600 == 0))
