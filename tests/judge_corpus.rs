@@ -32,3 +32,10 @@ fn bad_releases_are_stopped_and_good_ones_are_not() {
     let threshold = Score::of(trials.iter(), THRESHOLD);
     assert!(threshold.recall() < judge.recall(), "{threshold:?}");
 }
+
+#[test]
+fn an_outage_of_both_that_begins_in_the_midst_is_not_blamed_on_the_canary() {
+    let trials: Vec<trial::Trial> = releases::outages(7, 100, 9, 15).into_iter().map(trial::run).collect();
+    let judge = Score::of(trials.iter(), JUDGE);
+    assert!(judge.good == 100 && judge.good_failed <= 1, "{judge:?}");
+}
