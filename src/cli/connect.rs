@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -55,9 +55,16 @@ pub struct Connected {
 
 impl Connection {
     pub async fn config(&self) -> anyhow::Result<Config> {
-        let mut config = self.found().await?;
-        if let Some(server) = &self.server {
-            config.cluster_url = server.parse().with_context(|| format!("--server {server:?}"))?;
+        let server = self.server.as_ref();
+        let server: Option<http::Uri> =
+            server.map(|server| server.parse().with_context(|| format!("--server {server:?}"))).transpose()?;
+        let mut config = match (self.found().await, &server) {
+            // As for kubectl, the address alone is enough.
+            (Err(_), Some(server)) if self.names_nothing() => Config::new(server.clone()),
+            (found, _) => found?,
+        };
+        if let Some(server) = server {
+            config.cluster_url = server;
         }
         if let Some(token) = &self.token {
             config.auth_info.token = Some(token.clone().into());
@@ -73,16 +80,24 @@ impl Connection {
     async fn found(&self) -> anyhow::Result<Config> {
         let options =
             KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
-        let chosen = self.context.is_some() || self.cluster.is_some() || self.user.is_some();
+        // These errors tell their causes themselves.
+        let unusable = |error: KubeconfigError| anyhow!("the kubeconfig cannot be used: {error}");
         match &self.kubeconfig {
             Some(path) => {
-                let kubeconfig =
-                    Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.context("the kubeconfig cannot be used")
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| anyhow!("{error}"))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)
             }
-            None if chosen => Config::from_kubeconfig(&options).await.context("the kubeconfig cannot be used"),
-            None => Config::infer().await.context("there is no cluster to talk to: set --kubeconfig or $KUBECONFIG"),
+            None if self.names_nothing() => Config::infer().await.map_err(|error| {
+                anyhow!("there is no cluster to talk to: set --kubeconfig, $KUBECONFIG or --server: {error}")
+            }),
+            None => Config::from_kubeconfig(&options).await.map_err(unusable),
         }
+    }
+
+    /// Whether nothing of a kubeconfig is asked for by name.
+    fn names_nothing(&self) -> bool {
+        let names = [&self.context, &self.cluster, &self.user];
+        self.kubeconfig.is_none() && names.iter().all(|name| name.is_none())
     }
 
     pub async fn connect(&self) -> anyhow::Result<Connected> {

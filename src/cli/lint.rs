@@ -231,7 +231,8 @@ fn decode<T: serde::de::DeserializeOwned>(object: &Object, report: &mut Report) 
 }
 
 fn place(object: &Object) -> String {
-    format!("{}: {} {}", object.source, object.kind(), object.name())
+    let name = if object.name().is_empty() { "without a name" } else { object.name() };
+    format!("{}: {} {name}", object.source, object.kind())
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ impl Object {
                     if !errors.is_empty() && error.starts_with("missing field") {
                         return Err(errors);
                     }
-                    errors.push(format!("{path}: {error}"));
+                    let is_whole = path.iter().next().is_none();
+                    errors.push(if is_whole { error } else { format!("{path}: {error}") });
                     // What else is wrong shows without it.
                     if errors.len() == MOST_ERRORS || !take_out(value.to_mut(), &path) {
                         return Err(errors);
