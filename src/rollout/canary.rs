@@ -38,13 +38,17 @@ pub(super) fn pass(
     let halted = halted(scene, &draft.status);
     let mut sizes = sizes(scene, draft);
     restart::make_room(scene, &routing.traffic, &mut sizes.wishes);
-    claim(scene, draft, reach, if halted { 0 } else { sizes.new }, facts);
+    let created = if halted { 0 } else { sizes.new };
+    claim(scene, draft, reach, created, facts);
 
     let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
     let weight = traffic::wanted_weight(scene, &draft.status, sizes.reached, enough);
     let managed = managed_routes::wanted(scene, &draft.status, &routing.traffic);
     let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
     proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
+    if scene.revisions.new.is_none() && reach == Reach::Forward {
+        proposal.created = created;
+    }
     let admitted = admit(scene, draft, routing, proposal);
     former_routes::follow(scene, draft, routing, &admitted, weight > 0 || !managed.is_empty());
     services::switch(scene, draft, &admitted.services);
@@ -215,6 +219,7 @@ fn propose(
     };
     Proposal {
         replicas: wishes.map_or(BTreeMap::new(), |wishes| wishes.replicas.clone()),
+        created: 0,
         delete,
         split: routing.split(weight, experiments::weights(scene, &draft.status)),
         services: services::wanted(scene, &draft.status),

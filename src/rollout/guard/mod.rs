@@ -56,6 +56,8 @@ pub use self::workload::workload_keeps;
 pub struct Proposal {
     /// `spec.replicas` by name of the ReplicaSet.
     pub replicas: BTreeMap<String, i32>,
+    /// Pods of the ReplicaSet that is made in the same pass: beside them there is less room.
+    pub created: i32,
     /// Names of ReplicaSets to delete.
     pub delete: BTreeSet<String>,
     /// The split for every router; none leaves the routes alone.
@@ -109,7 +111,7 @@ pub fn admit(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, pr
     guard.put_back(&mut admitted);
     guard.managed(&proposal.managed, &mut admitted);
     guard.services(&proposal.services, &mut admitted);
-    guard.sizes(&proposal.replicas, &mut admitted);
+    guard.sizes(&proposal.replicas, proposal.created, &mut admitted);
     guard.deletions(&proposal.delete, &mut admitted);
     admitted.settles = traffic.services_settle.values().min().copied();
     admitted

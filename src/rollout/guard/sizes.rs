@@ -16,14 +16,14 @@ pub(super) struct Need {
 }
 
 impl Guard<'_> {
-    pub(super) fn sizes(&self, wanted: &BTreeMap<String, i32>, admitted: &mut Admitted) {
+    pub(super) fn sizes(&self, wanted: &BTreeMap<String, i32>, created: i32, admitted: &mut Admitted) {
         // Old revisions go before the new one, and stable last: the order in which the floor gives way.
         let new = self.revisions.new.filter(|_| !self.revisions.is_fully_promoted());
         let order: Vec<_> = self.revisions.others.iter().copied().chain(new).chain(self.revisions.stable).collect();
         let mut sizes: BTreeMap<&str, i32> = order.iter().map(|one| (one.name.as_str(), one.replicas)).collect();
         let wanted_of = |one: &ReplicaSet| wanted.get(&one.name).copied().unwrap_or(one.replicas).max(0);
 
-        self.grow(&order, &wanted_of, &mut sizes, admitted);
+        self.grow(&order, created, &wanted_of, &mut sizes, admitted);
         self.shrink_to_need(&order, &wanted_of, &mut sizes, admitted);
         self.shrink_to_floor(&order, &mut sizes, admitted);
 
@@ -47,12 +47,13 @@ impl Guard<'_> {
     fn grow<'s>(
         &self,
         order: &[&'s ReplicaSet],
+        created: i32,
         wanted: &dyn Fn(&ReplicaSet) -> i32,
         sizes: &mut BTreeMap<&'s str, i32>,
         admitted: &mut Admitted,
     ) {
         let ceiling = self.ceiling();
-        let specified: i64 = order.iter().map(|one| i64::from(one.replicas)).sum();
+        let specified: i64 = order.iter().map(|one| i64::from(one.replicas)).sum::<i64>() + i64::from(created);
         let mut room = ceiling.map_or(i64::MAX, |ceiling| (ceiling - specified).max(0));
         for one in order.iter().rev() {
             let more = i64::from(wanted(one)) - i64::from(one.replicas);

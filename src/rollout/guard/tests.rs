@@ -392,6 +392,7 @@ fn proposals() -> impl Strategy<Value = Proposal> {
     (replicas, split, services, managed).prop_map(|(replicas, split, (stable, canary), managed)| Proposal {
         managed,
         replicas,
+        created: 0,
         delete: BTreeSet::new(),
         split,
         services: [(STABLE, stable), (CANARY, canary)]

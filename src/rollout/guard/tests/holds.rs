@@ -223,6 +223,16 @@ fn only_old_revisions_without_pods_are_deleted() {
 }
 
 #[test]
+fn beside_a_replica_set_that_is_made_there_is_less_room() {
+    let state = State { surge: 2, routes: Vec::new(), pods: [Pods { spec: 10, available: 10 }; 4], ..canary_at(0, 0) };
+    let state = State { pods: [state.pods[0], Pods::default(), Pods::default(), Pods::default()], ..state };
+    for (created, size) in [(0, 12), (1, 11), (2, 10), (3, 10)] {
+        let proposal = Proposal { created, ..super::size(0, 12) };
+        assert_eq!(decide(&state, &proposal).0.replicas[&name(0)], size, "beside {created}");
+    }
+}
+
+#[test]
 fn scaling_is_annotated() {
     let state = canary_at(0, 2);
     let world = world(&state);

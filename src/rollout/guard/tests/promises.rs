@@ -244,6 +244,7 @@ fn goal(state: &State, weight: i32, dynamic: bool) -> Proposal {
     let selected = if weight == 0 || canary == 0 { 0 } else { state.new };
     Proposal {
         replicas: sizes,
+        created: 0,
         delete: BTreeSet::new(),
         // A Service that still leads to another version is switched when it has no weight.
         split: routed.then(|| Split::new(if state.canary.now == Some(selected) { weight } else { 0 }, 100)),
