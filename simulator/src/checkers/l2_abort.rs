@@ -60,7 +60,9 @@ impl Checker for Abort {
         let limit = if dynamic { DYNAMIC_LIMIT } else { LIMIT };
         let disturbed = view.now < view.pods_disturbed || view.now < view.foreign;
         let Some(set) = view.own_sets().find(|set| set.hash == self.hash) else { return };
-        let share = view.share_of(set.name, &view.stored());
+        // To a version without pods nothing goes, whatever selects it.
+        let has_pods = set.wanted > 0 || set.available > 0;
+        let share = if has_pods { view.share_of(set.name, &view.stored()) } else { 0.0 };
         if share <= 0.0 && self.acknowledged {
             self.since = None;
         } else if share > 0.0 && canary && view.now > begins + limit && !disturbed {

@@ -7,7 +7,7 @@
 //!
 //! Excused: users' own changes, and 45 s after somebody else's edit of routes, Services, steps or strategy; a version that
 //! has been stable before, when a `rollbackWindow` is set, since that skips the steps; for a second after an abort, what a
-//! decision had sent on its way before it; what follows a full promotion, which ends an abort; the last minute in which users
+//! decision had sent on its way before it; what follows a full promotion or other steps, which end an abort; the last minute in which users
 //! wanted no pods at all, since then shares are shares of nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ use tidegate::sandbox::Op;
 
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{HTTP_ROUTES, INGRESSES, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
+use crate::script::User;
 
 /// What was sent before an abort may arrive for so long after it.
 const ON_ITS_WAY: u64 = 1_000;
@@ -27,10 +28,13 @@ pub struct Weight {
     shares: BTreeMap<String, f64>,
     stable_before: BTreeSet<String>,
     aborted_since: Option<u64>,
+    /// Whether users have given an aborted update other steps: it begins anew, before the status says so.
+    other_steps: bool,
 }
 
 impl Checker for Weight {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
+        self.other_steps |= matches!(seen, Seen::User(User::Steps));
         let Seen::Change { change, by_user } = seen else { return };
         let status = &view.rollout()["status"];
         if &*change.resource == ROLLOUTS {
@@ -39,7 +43,8 @@ impl Checker for Weight {
                 self.stable_before.insert(stable.to_owned());
             }
             // A full promotion ends an abort, before the status says so.
-            let aborted = status["abort"] == true && status["promoteFull"] != true;
+            self.other_steps &= status["abort"] == true;
+            let aborted = status["abort"] == true && status["promoteFull"] != true && !self.other_steps;
             self.aborted_since = aborted.then(|| self.aborted_since.unwrap_or(view.now));
             return;
         }
