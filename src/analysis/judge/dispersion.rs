@@ -11,6 +11,8 @@ const ASSUMED: f64 = 3.0;
 const LARGEST: f64 = 50.0;
 /// Failures below which an estimate is worth nothing.
 const FEWEST_FAILURES: u64 = 20;
+/// What came together in one interval replaces what is usual when it is more than so many times as much: less is chance.
+const FAR: f64 = 3.0;
 /// One-sided 95% of a normal distribution.
 const UPPER: f64 = 1.645;
 
@@ -40,6 +42,12 @@ impl Dispersion {
             Self::Measured(_) | Self::Given(_) => 1.0,
             Self::Assumed => ASSUMED,
         }
+    }
+
+    /// That of one interval, in which so many failures came together ([`clustering`]).
+    pub fn of_interval(self, clustering: Option<f64>) -> f64 {
+        let usual = self.factor();
+        clustering.filter(|clustering| *clustering > FAR * usual).unwrap_or(usual)
     }
 
     /// The same with a factor that can be stored.
@@ -175,6 +183,8 @@ mod tests {
         for nothing in [&[][..], &[7], &[0, 0]] {
             assert_eq!(clustering(&pods(nothing)), None);
         }
+        let usual = Dispersion::Given(2.0);
+        assert_eq!([None, Some(0.0), Some(6.0), Some(300.0)].map(|it| usual.of_interval(it)), [2.0, 2.0, 2.0, 300.0]);
     }
 
     /// An hour in which half of four pods have a failure each minute, with other counts in some minutes.

@@ -175,8 +175,7 @@ impl State {
         self.canary = self.canary.plus(interval.canary);
         self.stable = self.stable.plus(interval.stable);
 
-        // What is usual, or what happened just now.
-        let dispersion = self.dispersion.factor().max(interval.clustering.unwrap_or_default());
+        let dispersion = self.dispersion.of_interval(interval.clustering);
         self.harm.add(from, &interval, settings.margin, dispersion, settings.restarts());
         for (bets, ratio) in self.ladder.iter_mut().zip(LADDER) {
             if let Some(margin) = Margin::new(ratio, 0.0) {
