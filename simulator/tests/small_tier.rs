@@ -9,18 +9,27 @@ use tidegate_simulator::random;
 use tidegate_simulator::script::{Script, What};
 
 /// Of the exhaustive tiers every so many-th script.
-const EVERY: usize = 199;
+const EVERY: usize = 151;
+/// Random lives, and seconds for which things go wrong in each.
+const LIVES: u64 = 40;
+const SECONDS: u64 = 300;
 
 #[test]
-fn no_crash_and_no_second_leader_breaks_a_promise() {
+fn no_single_fault_breaks_a_promise() {
     let mut scripts = Vec::new();
     for (number, base) in ALL.iter().chain(PATHS).enumerate() {
-        for tier in [Tier::Crashes, Tier::Leaders] {
+        for tier in [Tier::Crashes, Tier::Leaders, Tier::Outages, Tier::World] {
             // Which ones differs from base to base.
             let of_tier = exhaustive::scripts(base, tier).unwrap().into_iter();
             scripts.extend(of_tier.skip(number * 7).step_by(EVERY));
         }
     }
+    assert_flawless(&parallel::run(scripts.into_iter(), Settings::default()));
+}
+
+#[test]
+fn no_random_life_breaks_a_promise() {
+    let scripts: Vec<Script> = (1..=LIVES).map(|seed| random::script(seed, SECONDS)).collect();
     assert_flawless(&parallel::run(scripts.into_iter(), Settings::default()));
 }
 
