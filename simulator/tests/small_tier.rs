@@ -47,6 +47,8 @@ const FOUND: &[&str] = &[
     "window#1 | event 16: watch replicasets drop",
     // An update had just ended, and the Service that still had its weight was switched to the next version.
     "undone-at-once#1",
+    // The stable Service, which led to nobody any more, got all of the traffic before its new pods were known.
+    "dynamic#1 | event 16: watch rollouts lag 8",
     // A pod more to restart another one, and a new version at the same moment: together beyond maxSurge.
     "workload-ref#1 | 20s: user release red | 60s: watch replicasets late 19890ms | 60s: user restart | 65s: user release gold",
 ];

@@ -197,7 +197,8 @@ impl Guard<'_> {
         if !self.aborted && self.traffic.services_settle.contains_key(stable) {
             // What the Service selected until just now may get the weight too. An abort does not wait for that.
             let behind = self.revisions.all().filter(|one| has_pods(one));
-            capacity = behind.map(|one| self.pods_carry(kept(one).into())).fold(capacity, i32::min);
+            let nowhere = if self.led_nowhere(stable) { 0 } else { capacity };
+            capacity = behind.map(|one| self.pods_carry(kept(one).into())).fold(nowhere, i32::min);
         }
         (most - capacity).min(self.capacity(canary)).min(highest).max(0)
     }

@@ -90,6 +90,20 @@ fn a_service_that_led_nowhere_gets_no_weight_before_everybody_follows_it() {
 }
 
 #[test]
+fn a_stable_service_that_led_nowhere_gets_the_traffic_when_everybody_follows_it() {
+    // Revision 1 was promoted, and the Service selected the old one until just now, which has pods or not.
+    for (pods, waits) in [(0, true), (10, false)] {
+        let mut state = State { new: 0, ..canary_at(100, 0) };
+        (state.stable, state.canary) = (Lagging::new(Some(0), Some(Some(1))), Lagging::new(Some(0), None));
+        state.pods[1] = Pods { spec: pods, available: pods };
+        let split = decide(&state, &weight(0)).0.splits[0].clone();
+        assert_eq!(split.is_none(), waits, "{pods} pods: {}", told(&state, &weight(0)));
+        let aborted = State { aborted: true, ..state };
+        assert!(decide(&aborted, &weight(0)).0.splits[0].is_some(), "an abort does not wait");
+    }
+}
+
+#[test]
 fn an_abort_takes_off_the_canary_what_stable_can_bear() {
     for (stable, canary, left) in [(10, 5, 0), (8, 5, 0), (7, 5, 13), (4, 5, 50), (0, 5, 50), (1, 0, 0), (0, 0, 0)] {
         let mut state = State { aborted: true, ..canary_at(50, 5) };
