@@ -80,6 +80,8 @@ struct Item {
     timer: Option<Instant>,
     /// The timer is the delay after a failure.
     delayed: bool,
+    /// Something has happened before that delay was over: a failure now says nothing about how long to wait.
+    early: bool,
     /// The timer is the longest that it waits before it can be decided about.
     waits: bool,
     /// In a row.
@@ -204,7 +206,7 @@ impl State {
         if let Some(timer) = item.timer.take() {
             self.timers.remove(&(timer, object.clone()));
         }
-        item.delayed = false;
+        item.early |= std::mem::take(&mut item.delayed);
         item.waits = false;
         if item.due_since.is_none() {
             item.due_since = Some(Instant::now());
@@ -226,6 +228,9 @@ impl State {
         let mut any = false;
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, object)) = self.timers.pop_first() {
+                if let Some(item) = self.items.get_mut(&object) {
+                    item.delayed = false;
+                }
                 any |= self.add(&object, counts);
             }
         }
@@ -251,12 +256,15 @@ impl State {
         if next == Next::Retry {
             counts.retries.inc();
         }
+        let early = std::mem::take(&mut item.early);
         item.failures = match next {
             Next::Idle | Next::At(_) => 0,
             Next::Wait(_) => item.failures,
+            Next::Retry if early => item.failures.max(1),
             Next::Retry => item.failures.saturating_add(1),
         };
         if std::mem::take(&mut item.again) {
+            item.early = next == Next::Retry;
             self.add(object, counts);
             return;
         }
@@ -362,6 +370,29 @@ mod tests {
         assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "an event from outside does");
         queue.done(&object("a"), Next::Idle);
         assert_eq!(queue.failures(&object("a")), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_before_its_delay_is_over_does_not_wait_longer_for_it() {
+        let queue = queue(7);
+        queue.add(&object("a"));
+        for _ in 0..5 {
+            queue.next().await;
+            queue.done(&object("a"), Next::Retry);
+        }
+        for _ in 0..20 {
+            queue.add(&object("a"));
+            assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "an event");
+            queue.done(&object("a"), Next::Retry);
+        }
+        assert_eq!(queue.failures(&object("a")), 5);
+        // While it is decided about, too.
+        queue.next().await;
+        queue.add(&object("a"));
+        queue.done(&object("a"), Next::Retry);
+        queue.next().await;
+        queue.done(&object("a"), Next::Retry);
+        assert_eq!(queue.failures(&object("a")), 6);
     }
 
     #[tokio::test(start_paused = true)]
