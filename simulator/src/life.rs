@@ -12,7 +12,7 @@ use crate::coverage::Coverage;
 use crate::faults::{Counts, is_of_api};
 use crate::observe::Seen;
 use crate::purity;
-use crate::script::{Script, User, What, When};
+use crate::script::{Fault, Script, User, What, When};
 use crate::world::World;
 
 /// Milliseconds in which a first release and each step of a base scenario come, beyond what goes wrong meanwhile.
@@ -26,7 +26,7 @@ const LAST_RELEASE: u64 = 240_000;
 const SETTLING: Duration = Duration::from_secs(1);
 /// For what follows a release: events, what is cleaned up.
 const TAIL: Duration = Duration::from_secs(10);
-/// L1: what a watch has lost, be it a number in a status, is made up for.
+/// L1: what a watch has lost, be it a number in a status, is made up for, and what was refused for a while is tried again.
 const MINUTE: Duration = Duration::from_secs(60);
 /// L1: so long nothing is written.
 const REST: Duration = Duration::from_secs(600);
@@ -116,7 +116,8 @@ impl Life<'_> {
         }
         // What a call that is never answered holds up comes when it has been given up.
         let trouble = self.world.log.ask(|view| view.trouble).saturating_sub(self.world.log.now());
-        let unseen = self.script.faults.iter().any(|fault| matches!(fault.what, What::Watch { .. }));
+        let late = |fault: &Fault| matches!(fault.what, What::Watch { .. } | What::Outage(..));
+        let unseen = self.script.faults.iter().any(late);
         sleep(Duration::from_millis(trouble) + if unseen { MINUTE } else { TAIL }).await;
         self.world.log.note(Seen::Settled);
         sleep(REST).await;

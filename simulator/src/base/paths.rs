@@ -118,6 +118,7 @@ pub static PATHS: &[Base] = &[
             until(Goal::PausedAt(1, "green")),
             user(User::Promote),
             until(Goal::PausedAt(3, "green")),
+            Step::Wait(Duration::from_secs(10)),
             user(User::Promote),
             until(Goal::Released("green")),
             release("blue"),
