@@ -197,8 +197,8 @@ impl Guard<'_> {
         if !self.aborted && self.traffic.services_settle.contains_key(stable) {
             // What the Service selected until just now may get the weight too. An abort does not wait for that.
             let behind = self.revisions.all().filter(|one| has_pods(one));
-            let nowhere = if self.led_nowhere(stable) { 0 } else { capacity };
-            capacity = behind.map(|one| self.pods_carry(kept(one).into())).fold(nowhere, i32::min);
+            let at_most = if self.led_nowhere(stable) { 0 } else { capacity };
+            capacity = behind.map(|one| self.pods_carry(kept(one).into())).fold(at_most, i32::min);
         }
         (most - capacity).min(self.capacity(canary)).min(highest).max(0)
     }
@@ -271,7 +271,7 @@ impl Guard<'_> {
         }
         // A weight was allowed to the version that the Service leads to now, be it what is left of an update that has just ended.
         let is_canary = self.traffic.role(service) == Some(Role::Canary);
-        if weight(true) > Some(0) && is_canary && self.is_trial(target) && self.revisions.stable.is_some() {
+        if weight(true) > Some(0) && is_canary && self.is_trial(target) && self.can_take_back() {
             let why = format!("it may still lead traffic to another version than {}", target.name);
             let until = self.settles().filter(|_| weight(false) == Some(0));
             return Some((why, until));
@@ -302,6 +302,14 @@ impl Guard<'_> {
             Some(doubt) => (format!("{why} for the traffic that may still reach it: {doubt}"), None),
             None => (why, self.settles().filter(|_| settled)),
         })
+    }
+
+    /// Whether the weight of the canary can go to stable before another version comes. Stable in ruins cannot take it, and
+    /// the new version may be the cure; one that is small on purpose (`dynamicStableScale`) grows first.
+    fn can_take_back(&self) -> bool {
+        let canary = self.world.rollout.spec.strategy.canary.as_ref();
+        let is_small = canary.is_some_and(|canary| canary.dynamic_stable_scale);
+        self.revisions.stable.is_some_and(|stable| is_small || kept(stable) > 0)
     }
 
     /// Why a Service cannot be switched to a hash while a former route leads to subsets of it with another one, and until

@@ -211,6 +211,11 @@ fn a_service_with_a_weight_is_not_switched_to_a_version_on_trial() {
     assert!(told(&state, &switch(CANARY, 2)).starts_with(&format!("{held} (until ")), "gateways may lag");
     state.routes[0] = Lagging::new(0, None);
     assert_eq!(told(&state, &switch(CANARY, 2)), "");
+    // Stable in ruins cannot take the weight back, and the new version may be the cure.
+    state.routes[0] = Lagging::new(50, None);
+    assert_eq!(told(&state, &switch(CANARY, 2)), format!("{held}\n"));
+    state.pods[0].available = 0;
+    assert_eq!(told(&state, &switch(CANARY, 2)), "");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn check(before: &State, after: &State, all: &[Write]) -> Result<(), String> {
 
     let switched = !promoted && before.canary.now != after.canary.now && after.canary.now == Some(before.new);
     let weighs = before.pending || before.routes.iter().flat_map(Lagging::all).any(|weight| weight > 0);
-    if switched && !before.routes.is_empty() && weighs {
+    if switched && !before.routes.is_empty() && weighs && before.kept(0) > 0 {
         return Err("S3: the new version has got a weight that no step has given it".to_owned());
     }
 
