@@ -117,8 +117,8 @@ impl Life<'_> {
         // What a call that is never answered holds up comes when it has been given up.
         let trouble = self.world.log.ask(|view| view.trouble).saturating_sub(self.world.log.now());
         let late = |fault: &Fault| matches!(fault.what, What::Watch { .. } | What::Outage(..));
-        let unseen = self.script.faults.iter().any(late);
-        sleep(Duration::from_millis(trouble) + if unseen { MINUTE } else { TAIL }).await;
+        let is_late = self.script.faults.iter().any(late);
+        sleep(Duration::from_millis(trouble) + if is_late { MINUTE } else { TAIL }).await;
         self.world.log.note(Seen::Settled);
         sleep(REST).await;
         self.world.log.look();

@@ -38,7 +38,8 @@ pub(super) fn pass(
     let halted = halted(scene, &draft.status);
     let mut sizes = sizes(scene, draft);
     restart::make_room(scene, &routing.traffic, &mut sizes.wishes);
-    let created = if halted { 0 } else { sizes.new };
+    let creates = scene.revisions.new.is_none() && reach == Reach::Forward && !halted;
+    let created = if creates { sizes.new } else { 0 };
     claim(scene, draft, reach, created, facts);
 
     let enough = scene.revisions.new.is_some_and(|new| Counts::from(new).kept() >= sizes.new);
@@ -46,9 +47,7 @@ pub(super) fn pass(
     let managed = managed_routes::wanted(scene, &draft.status, &routing.traffic);
     let mut proposal = propose(scene, draft, routing, weight, reach, (!halted).then_some(&sizes.wishes));
     proposal.managed = managed.iter().map(|route| route.name().to_owned()).collect();
-    if scene.revisions.new.is_none() && reach == Reach::Forward {
-        proposal.created = created;
-    }
+    proposal.created = created;
     let admitted = admit(scene, draft, routing, proposal);
     former_routes::follow(scene, draft, routing, &admitted, weight > 0 || !managed.is_empty());
     services::switch(scene, draft, &admitted.services);
