@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::names;
 use crate::traffic::Split;
+use crate::traffic::istio::destination_rule;
 
 use super::traffic::{Role, has_pods};
 use super::{Admitted, Guard, Hold, kept};
@@ -292,8 +293,12 @@ impl Guard<'_> {
         let nothing_lost = current.is_some()
             && !self.traffic.services_settle.contains_key(service)
             && self.selected(service).iter().all(|one| kept(one) == 0);
-        if kept(target) >= needed || nothing_lost {
+        if nothing_lost {
             return None;
+        }
+        if kept(target) >= needed {
+            // One that leads to every version is narrowed at once, before there is another one.
+            return self.is_new_to_proxies(service, hash).filter(|_| leads_users && current.is_some());
         }
         let settled = kept(target) >= needs(false);
         let pods = kept(target);
@@ -302,6 +307,22 @@ impl Guard<'_> {
             Some(doubt) => (format!("{why} for the traffic that may still reach it: {doubt}"), None),
             None => (why, self.settles().filter(|_| settled)),
         })
+    }
+
+    /// Why the subset of stable cannot be switched to a version that has just become stable, and until when. The pods of a
+    /// Service are told together with what it selects, but proxies take a subset's pods from those of its Service that they
+    /// know of, and pods that have just become ready they may not know yet. Once the subset of the canary, which has no
+    /// weight then, has led to the version for the propagation delay, they do.
+    fn is_new_to_proxies(&self, service: &str, hash: &str) -> Option<(String, Option<Timestamp>)> {
+        let is_stable = self.traffic.role(service) == Some(Role::Stable) && destination_rule::is_subset(service);
+        if !is_stable || !self.revisions.is_fully_promoted() {
+            return None;
+        }
+        let canary = self.traffic.canary_service;
+        let leads = self.world.services.get(canary)?.object.selector.get(names::POD_TEMPLATE_HASH);
+        let until = self.traffic.services_settle.get(canary).copied();
+        let is_known = leads.is_some_and(|leads| leads == hash) && until.is_none();
+        (!is_known).then(|| (format!("proxies may not know the pods of {hash} yet"), until))
     }
 
     /// Whether the weight of the canary can go to stable before another version comes. Stable in ruins cannot take it, and
