@@ -68,6 +68,7 @@ pub struct Asked {
     pub resource: String,
     pub subresource: String,
     pub name: String,
+    /// Nothing, when it is answered.
     pub body: Value,
     /// The answer, once the server has carried it out; none before.
     pub code: Option<u16>,
@@ -471,13 +472,15 @@ impl Log {
 
     /// Takes a request down.
     pub fn asked(&self, call: &Call, code: Option<u16>) {
+        // What was asked is told once: the answer follows it.
+        let body = if code.is_none() { serde_json::from_slice(&call.body).ok() } else { None };
         let asked = Asked {
             agent: call.user_agent.clone(),
             verb: call.verb,
             resource: call.resource.clone(),
             subresource: call.subresource.clone(),
             name: call.name.clone(),
-            body: serde_json::from_slice(&call.body).unwrap_or(Value::Null),
+            body: body.unwrap_or_default(),
             code,
         };
         self.note(Seen::Asked(asked));

@@ -75,6 +75,8 @@ pub(super) struct State {
     uids: u64,
     addresses: u64,
     history_limit: usize,
+    /// Whether new objects get managedFields.
+    pub(super) tracks_fields: bool,
 }
 
 impl State {
@@ -91,6 +93,7 @@ impl State {
             uids: 0,
             addresses: 0,
             history_limit: HISTORY,
+            tracks_fields: true,
         };
         for resource in builtin::resources() {
             state.register(resource);
@@ -117,6 +120,7 @@ impl State {
             uids: self.uids,
             addresses: self.addresses,
             history_limit: self.history_limit,
+            tracks_fields: self.tracks_fields,
         }
     }
 

@@ -178,7 +178,9 @@ fn create_owned(
     crd::prepare(resource, &mut object, None, options);
     if ownership == Ownership::ByUpdate {
         metadata(&mut object).remove("managedFields");
-        apply::track(target, &mut object, None, options);
+        if state.tracks_fields {
+            apply::track(target, &mut object, None, options);
+        }
     }
     // What the server gives out is nobody's.
     strategy::allocate(state, resource, &mut object);
