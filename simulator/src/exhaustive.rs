@@ -296,6 +296,8 @@ fn whats(base: &Base) -> Vec<What> {
         let delay = Millis(8_000);
         let routers = [Router::Slow(delay), Router::Late(Millis(4_000)), Router::Lies, Router::Silent, Router::Refuses];
         whats.extend(routers.map(|router| What::Router(router, a_while)));
+    }
+    if has("HTTPRoute") || has("VirtualService") {
         whats.extend([What::Edit(Edit::Route), What::Edit(Edit::Note)]);
     }
     if has("kind: Service") {

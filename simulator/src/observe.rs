@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tidegate::sandbox::cluster::Cluster;
-use tidegate::sandbox::traffic::{Record, Target};
+use tidegate::sandbox::traffic::{Destination, Record, Target};
 use tidegate::sandbox::{Call, Change, Op, Subscription};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,7 +26,11 @@ pub const REPLICA_SETS: &str = "replicasets.apps";
 pub const SERVICES: &str = "services";
 pub const HTTP_ROUTES: &str = "httproutes.gateway.networking.k8s.io";
 pub const INGRESSES: &str = "ingresses.networking.k8s.io";
+pub const VIRTUAL_SERVICES: &str = "virtualservices.networking.istio.io";
+pub const DESTINATION_RULES: &str = "destinationrules.networking.istio.io";
 pub const SLICES: &str = "endpointslices.discovery.k8s.io";
+/// The objects that lead users to pods, as somebody has written them.
+pub const ROUTING: [&str; 5] = [SERVICES, HTTP_ROUTES, INGRESSES, VIRTUAL_SERVICES, DESTINATION_RULES];
 pub const ANALYSIS_RUNS: &str = "analysisruns.argoproj.io";
 pub const HASH: &str = "rollouts-pod-template-hash";
 /// Milliseconds after which gateways have taken up the endpoints of a first release.
@@ -41,7 +45,7 @@ pub enum Seen {
     },
     /// A request of the controller that would change something, as an admission webhook sees it.
     Asked(Asked),
-    /// The share of the users' requests that each Service gets.
+    /// The share of the users' requests that each destination gets.
     Plane(BTreeMap<String, f64>),
     /// Requests of users that no pod has answered, and how many more since the last time.
     Lost {
@@ -81,6 +85,7 @@ pub struct View {
     objects: BTreeMap<Arc<str>, BTreeMap<String, Arc<Value>>>,
     /// Milliseconds since the start.
     pub now: u64,
+    /// The share of the users' requests that each destination gets: a Service, or `service#hash` for a subset of its pods.
     pub plane: BTreeMap<String, f64>,
     /// Until when what happens may be due to pods that were taken away or made unready.
     pub pods_disturbed: u64,
@@ -238,30 +243,28 @@ impl View {
         self.sets().filter(|set| set.owner == "Rollout")
     }
 
-    /// The Services whose selector the ReplicaSet's pods match.
-    pub fn services_of<'a>(&'a self, set: &'a str) -> impl Iterator<Item = &'a str> {
-        let labels = self.object(REPLICA_SETS, set).map(|object| &object["spec"]["template"]["metadata"]["labels"]);
-        self.all(SERVICES)
-            .filter(move |(_, service)| selects(service, labels.unwrap_or(&Value::Null)))
-            .map(|(name, _)| name)
+    /// Whether requests for a destination meet pods of the ReplicaSet, when it has any.
+    fn leads(&self, destination: &str, set: &str) -> bool {
+        let (service, hash) = destination.split_once('#').map_or((destination, None), |(it, hash)| (it, Some(hash)));
+        let (Some(service), Some(set)) = (self.object(SERVICES, service), self.object(REPLICA_SETS, set)) else {
+            return false;
+        };
+        let labels = &set["spec"]["template"]["metadata"]["labels"];
+        selects(service, labels) && hash.is_none_or(|hash| labels[HASH] == hash)
     }
 
-    /// The shares of the Services as the route or Ingress in the API says; all of it for the one that is called directly.
+    /// The shares of the destinations as the route, VirtualService or Ingress in the API says.
     pub fn stored(&self) -> BTreeMap<String, f64> {
-        let mut shares = BTreeMap::new();
         if let Some(route) = self.object(HTTP_ROUTES, "web") {
-            let backends = route["spec"]["rules"][0]["backendRefs"].as_array();
-            let weights: Vec<(&str, f64)> = backends
-                .into_iter()
-                .flatten()
-                .map(|it| (it["name"].as_str().unwrap_or_default(), it["weight"].as_f64().unwrap_or(1.0)))
-                .collect();
-            let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
-            for (name, weight) in weights.into_iter().filter(|(_, weight)| *weight > 0.0) {
-                *shares.entry(name.to_owned()).or_insert(0.0) += weight / total;
-            }
-            return shares;
+            let backends = route["spec"]["rules"][0]["backendRefs"].as_array().into_iter().flatten();
+            let name = |it: &Value| it["name"].as_str().unwrap_or_default().to_owned();
+            return parts(backends.map(|it| (name(it), it["weight"].as_f64().unwrap_or(1.0))));
         }
+        if let Some(service) = self.object(VIRTUAL_SERVICES, "web") {
+            let routes = service["spec"]["http"][0]["route"].as_array().into_iter().flatten();
+            return parts(routes.map(|it| (self.meant(&it["destination"]), it["weight"].as_f64().unwrap_or(0.0))));
+        }
+        let mut shares = BTreeMap::new();
         let backend = |ingress: &Value| {
             let path = &ingress["spec"]["rules"][0]["http"]["paths"][0];
             path["backend"]["service"]["name"].as_str().unwrap_or_default().to_owned()
@@ -284,9 +287,20 @@ impl View {
         shares
     }
 
-    /// Whether a route or an Ingress leads users anywhere.
+    /// What a destination of a VirtualService means: a Service, or a subset of its pods.
+    fn meant(&self, destination: &Value) -> String {
+        let host = destination["host"].as_str().unwrap_or_default().to_owned();
+        let subsets = self.object(DESTINATION_RULES, "web").and_then(|rule| rule["spec"]["subsets"].as_array());
+        let named = subsets.into_iter().flatten().find(|subset| subset["name"] == destination["subset"]);
+        match named.and_then(|subset| subset["labels"][HASH].as_str()) {
+            Some(hash) => format!("{host}#{hash}"),
+            None => host,
+        }
+    }
+
+    /// Whether a route, a VirtualService or an Ingress leads users anywhere.
     pub fn is_routed(&self) -> bool {
-        self.all(HTTP_ROUTES).next().is_some() || self.all(INGRESSES).next().is_some()
+        [HTTP_ROUTES, VIRTUAL_SERVICES, INGRESSES].iter().any(|resource| self.all(resource).next().is_some())
     }
 
     /// Whether the first release still goes on, or gateways have not heard of its pods yet: there is nothing to keep.
@@ -294,15 +308,14 @@ impl View {
         self.healthy_since.is_none_or(|since| self.now < since + HEARD)
     }
 
-    /// The share that a ReplicaSet gets when Services get these: of a Service with several, by their pods.
+    /// The share that a ReplicaSet gets when destinations get these: of a Service with several, by their pods.
     pub fn share_of(&self, set: &str, shares: &BTreeMap<String, f64>) -> f64 {
         let mut sum = 0.0;
-        for service in self.services_of(set) {
-            let Some(share) = shares.get(service).filter(|share| **share > 0.0) else { continue };
+        for (destination, share) in shares.iter().filter(|(it, share)| **share > 0.0 && self.leads(it, set)) {
             let behind: Vec<Set<'_>> = self
                 .sets()
                 .filter(|other| other.name == set || other.available > 0)
-                .filter(|other| self.services_of(other.name).any(|of| of == service))
+                .filter(|other| self.leads(destination, other.name))
                 .collect();
             let total: i64 = behind.iter().map(|it| it.available).sum();
             // Where there are no pods at all, whoever has none gets all of it.
@@ -312,14 +325,13 @@ impl View {
         sum
     }
 
-    /// The other ReplicaSets with available pods that carry the shares of these Services together with this one: which of
-    /// them a request meets nobody decides, and they stand in for each other.
+    /// The other ReplicaSets with available pods that carry the shares of these destinations together with this one: which
+    /// of them a request meets nobody decides, and they stand in for each other.
     pub fn bearers<'a>(&'a self, name: &'a str, shares: &'a BTreeMap<String, f64>) -> impl Iterator<Item = Set<'a>> {
-        let carried = move |service: &str| shares.get(service).is_some_and(|share| *share > 0.0);
         let others = self.own_sets().filter(move |other| other.name != name && other.available.min(other.wanted) > 0);
         others.filter(move |other| {
-            let mut services = self.services_of(other.name);
-            services.any(|service| carried(service) && self.services_of(name).any(|own| own == service))
+            let mut carried = shares.iter().filter(|(_, share)| **share > 0.0).map(|(destination, _)| destination);
+            carried.any(|destination| self.leads(destination, other.name) && self.leads(destination, name))
         })
     }
 
@@ -379,6 +391,17 @@ impl View {
 fn selects(service: &Value, labels: &Value) -> bool {
     let selector = service["spec"]["selector"].as_object();
     selector.is_some_and(|selector| !selector.is_empty() && selector.iter().all(|(key, value)| labels[key] == *value))
+}
+
+/// The part of each of these weights in all of them; none of what has none.
+fn parts(weights: impl Iterator<Item = (String, f64)>) -> BTreeMap<String, f64> {
+    let weights: Vec<(String, f64)> = weights.filter(|(_, weight)| *weight > 0.0).collect();
+    let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+    let mut parts = BTreeMap::new();
+    for (name, weight) in weights {
+        *parts.entry(name).or_insert(0.0) += weight / total;
+    }
+    parts
 }
 
 /// A ReplicaSet as a user sees it.
@@ -533,11 +556,10 @@ impl Inner {
             self.take(Seen::Change { change, by_user });
         }
         let split = self.cluster.split(&Target::host(HOST));
-        let same = split.len() == self.view.plane.len()
-            && split.iter().all(|(name, share)| self.view.plane.get(&name.name) == Some(share));
-        if !same {
+        let plane = split.into_iter().map(|(destination, share)| (named(destination), share)).collect();
+        if plane != self.view.plane {
             any = true;
-            self.take(Seen::Plane(split.into_iter().map(|(name, share)| (name.name, share)).collect()));
+            self.take(Seen::Plane(plane));
         }
         let lost = self.cluster.requests(Record::lost);
         if lost > self.lost {
@@ -584,6 +606,11 @@ impl Inner {
     }
 }
 
+/// A destination as the view names it.
+fn named(Destination { service, hash }: Destination) -> String {
+    hash.map_or(service.name.clone(), |hash| format!("{}#{hash}", service.name))
+}
+
 /// One line for people.
 fn describe(trace: &mut String, seen: &Seen) {
     let _ = match seen {
@@ -618,6 +645,8 @@ fn describe(trace: &mut String, seen: &Seen) {
                     let weights = backends.into_iter().flatten().map(|it| format!("{}={}", it["name"], it["weight"]));
                     format!(" sends {}", weights.collect::<Vec<_>>().join(" "))
                 }
+                VIRTUAL_SERVICES => format!(" sends {}", object["spec"]["http"][0]["route"]),
+                DESTINATION_RULES => format!(" has {}", object["spec"]["subsets"]),
                 INGRESSES => format!(" {}", object["metadata"]["annotations"]),
                 ANALYSIS_RUNS => format!(" phase={}", object["status"]["phase"]),
                 "events" => format!(" {}: {}", object["reason"], object["message"]),

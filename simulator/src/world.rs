@@ -23,7 +23,8 @@ use crate::base::Base;
 use crate::faults::{Command, Injector};
 use crate::metrics::Provider;
 use crate::observe::{
-    HASH, HOST, HTTP_ROUTES, INGRESSES, Log, NAMESPACE, REPLICA_SETS, ROLLOUTS, SERVICES, SLICES, Seen, View,
+    DESTINATION_RULES, HASH, HOST, HTTP_ROUTES, Log, NAMESPACE, REPLICA_SETS, ROLLOUTS, ROUTING, SERVICES, SLICES,
+    Seen, VIRTUAL_SERVICES, View,
 };
 use crate::purity;
 use crate::script::{Edit, Fault, Metrics, Millis, Router, Script, User, Version, What, When};
@@ -326,27 +327,30 @@ impl World {
     /// Somebody else's edit.
     fn edit(&self, edit: Edit) {
         let admin = self.admin();
+        let meshed = self.log.ask(|view| view.object(VIRTUAL_SERVICES, "web").is_some());
+        let route = if meshed { VIRTUAL_SERVICES } else { HTTP_ROUTES };
         let done = match edit {
             // Its weights are nobody's but the users': who breaks it has to mend it.
             Edit::Route if !self.routes_traffic() => return,
-            Edit::Route => admin.edit(HTTP_ROUTES, NAMESPACE, "web", |route| {
-                let backends = route["spec"]["rules"][0]["backendRefs"].as_array_mut();
-                for backend in backends.into_iter().flatten() {
+            Edit::Route => admin.edit(route, NAMESPACE, "web", |route| {
+                let weights = if meshed { "/spec/http/0/route" } else { "/spec/rules/0/backendRefs" };
+                for backend in route.pointer_mut(weights).and_then(Value::as_array_mut).into_iter().flatten() {
                     let weight = backend["weight"].as_i64().unwrap_or(100);
                     backend["weight"] = (100 - weight).into();
                 }
             }),
+            Edit::Service if self.log.ask(|view| view.object(DESTINATION_RULES, "web").is_some()) => {
+                admin.edit(DESTINATION_RULES, NAMESPACE, "web", |rule| {
+                    forget_hash(&mut rule["spec"]["subsets"][0]["labels"])
+                })
+            }
             Edit::Service => {
                 let service = if self.is_blue_green() { "web-active" } else { "web-stable" };
-                admin.edit(SERVICES, NAMESPACE, service, |service| {
-                    if let Some(selector) = service["spec"]["selector"].as_object_mut() {
-                        selector.remove(HASH);
-                    }
-                })
+                admin.edit(SERVICES, NAMESPACE, service, |service| forget_hash(&mut service["spec"]["selector"]))
             }
             Edit::Note => {
                 let note = |route: &mut Value| route["metadata"]["annotations"]["example.com/note"] = "seen".into();
-                admin.edit(HTTP_ROUTES, NAMESPACE, "web", note)
+                admin.edit(route, NAMESPACE, "web", note)
             }
         };
         // Not every base scenario has the object.
@@ -485,9 +489,16 @@ impl World {
     }
 }
 
+/// Takes the version out of what pods must have.
+fn forget_hash(labels: &mut Value) {
+    if let Some(labels) = labels.as_object_mut() {
+        labels.remove(HASH);
+    }
+}
+
 /// Whether gateways follow what has changed.
 fn leads_users(change: &Change) -> bool {
-    matches!(&*change.resource, SERVICES | HTTP_ROUTES | INGRESSES | SLICES)
+    ROUTING.contains(&&*change.resource) || &*change.resource == SLICES
 }
 
 /// No faults.

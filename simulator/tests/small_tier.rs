@@ -49,6 +49,8 @@ const FOUND: &[&str] = &[
     "undone-at-once#1",
     // The stable Service, which led to nobody any more, got all of the traffic before its new pods were known.
     "dynamic#1 | event 16: watch rollouts lag 8",
+    // A subset was switched to pods that proxies did not know yet.
+    "subsets#1 | write 20: user promote-full",
     // A pod more to restart another one, and a new version at the same moment: together beyond maxSurge.
     "workload-ref#1 | 20s: user release red | 60s: watch replicasets late 19890ms | 60s: user restart | 65s: user release gold",
 ];

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub use apply::ApplyError;
 
 use super::prometheus::Prometheus;
-use super::traffic::{self, Conduct, Load, Record, Target, Traffic};
+use super::traffic::{self, Conduct, Destination, Load, Record, Target, Traffic};
 use super::workloads::{self, Behaviour, Name};
 use super::{ApiServer, DeleteOptions, Refusal, Scoped, Serving};
 use crate::clock::Clock;
@@ -253,9 +253,9 @@ impl Cluster {
         self.change(|models| models.traffic.set_conduct(route, conduct, Instant::now()));
     }
 
-    /// The share of a target's requests that each Service gets, as the data plane has it now: which may be older than what
+    /// The share of a target's requests that each destination gets, as the data plane has it now: which may be older than what
     /// the routes say. Empty when no route leads anywhere.
-    pub fn split(&self, target: &Target) -> BTreeMap<Name, f64> {
+    pub fn split(&self, target: &Target) -> BTreeMap<Destination, f64> {
         self.lock().traffic.split(target)
     }
 

@@ -126,6 +126,108 @@ spec:
       - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
 "#;
 
+/// A canary in an Istio mesh, by the weights of a VirtualService.
+pub const ISTIO: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web-stable}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-canary}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web.example]
+  http:
+  - route:
+    - {destination: {host: web-stable, port: {number: 8080}}, weight: 100}
+    - {destination: {host: web-canary, port: {number: 8080}}, weight: 0}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: web}}
+  strategy:
+    canary:
+      stableService: web-stable
+      canaryService: web-canary
+      trafficRouting:
+        istio: {virtualService: {name: web}}
+      steps:
+      - setWeight: 25
+      - pause: {}
+      - setWeight: 50
+      - pause: {duration: 5s}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
+"#;
+
+/// The same by subsets of one Service.
+pub const SUBSETS: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 8080}]
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata: {name: web}
+spec:
+  host: web
+  subsets:
+  - {name: stable, labels: {app: web}}
+  - {name: canary, labels: {app: web}}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web.example]
+  http:
+  - route:
+    - {destination: {host: web, subset: stable, port: {number: 8080}}, weight: 100}
+    - {destination: {host: web, subset: canary, port: {number: 8080}}, weight: 0}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec:
+  replicas: 4
+  selector: {matchLabels: {app: web}}
+  strategy:
+    canary:
+      trafficRouting:
+        istio:
+          virtualService: {name: web}
+          destinationRule: {name: web, canarySubsetName: canary, stableSubsetName: stable}
+      steps:
+      - setWeight: 25
+      - pause: {}
+      - setWeight: 50
+      - pause: {duration: 5s}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "example/web:blue", ports: [{containerPort: 8080}]}
+"#;
+
 /// Blue-green with a preview.
 pub const BLUE_GREEN: &str = r#"
 apiVersion: v1

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::manifests::{
-    DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, UNDECIDED,
+    DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, SUBSETS, UNDECIDED,
 };
 use super::table::{release, until};
 use super::{Base, Goal, Step};
@@ -33,6 +33,15 @@ pub static PATHS: &[Base] = &[
             release("red"),
             until(Goal::PausedAt(1, "red")),
             user(User::Promote),
+        ]
+    }),
+    path("subsets-superseded", SUBSETS, Goal::Aborted("blue"), || {
+        vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            release("red"),
+            until(Goal::PausedAt(1, "red")),
+            user(User::Abort),
         ]
     }),
     path("nginx-abort", NGINX, Goal::Aborted("blue"), || {

@@ -1,7 +1,7 @@
 //! The base scenarios.
 
 use super::manifests::{
-    BACKGROUND, BASIC, BLUE_GREEN, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, NGINX, WINDOW, WORKLOAD_REF,
+    BACKGROUND, BASIC, BLUE_GREEN, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, ISTIO, NGINX, SUBSETS, WINDOW, WORKLOAD_REF,
 };
 use super::{Base, Goal, Step};
 use crate::observe::ROLLOUTS;
@@ -26,6 +26,20 @@ pub static ALL: &[Base] = &[
     Base {
         name: "nginx",
         manifest: NGINX,
+        template_in: ROLLOUTS,
+        steps: || vec![release("green"), until(Goal::PausedAt(1, "green")), Step::Do(User::Promote)],
+        ends: Goal::Alone("green"),
+    },
+    Base {
+        name: "istio",
+        manifest: ISTIO,
+        template_in: ROLLOUTS,
+        steps: || vec![release("green"), until(Goal::PausedAt(1, "green")), Step::Do(User::Promote)],
+        ends: Goal::Alone("green"),
+    },
+    Base {
+        name: "subsets",
+        manifest: SUBSETS,
         template_in: ROLLOUTS,
         steps: || vec![release("green"), until(Goal::PausedAt(1, "green")), Step::Do(User::Promote)],
         ends: Goal::Alone("green"),

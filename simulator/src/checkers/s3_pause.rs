@@ -4,7 +4,7 @@
 //! Each is noted in whole seconds, so one second less is none. Excused: pauses that an abort, a full promotion or another
 //! version ends; those of a strategy with a `rollbackWindow`, which skips them; 45 s after a user has changed steps or
 //! strategy; those during which the controller's clock was set, or that were written while the API server answered badly: they
-//! count from the decision, which may have been long before.
+//! count from the decision, which may have been long before, or in the same moment by the clock as it was.
 
 use serde_json::Value;
 use tidegate::sandbox::Op;
@@ -21,12 +21,17 @@ const TIMED: [&str; 2] = ["CanaryPauseStep", "BlueGreenPause"];
 pub struct Pause {
     /// Since when it pauses.
     since: Option<u64>,
+    /// When the controller's clock was set.
+    clock_set: Option<u64>,
 }
 
 impl Checker for Pause {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
         match seen {
-            Seen::Struck(fault) if matches!(fault.what, What::Clock(_)) => self.since = None,
+            Seen::Struck(fault) if matches!(fault.what, What::Clock(_)) => {
+                self.since = None;
+                self.clock_set = Some(view.now);
+            }
             Seen::Change { change, by_user } if &*change.resource == ROLLOUTS => {
                 let none = Value::Null;
                 let before = change.previous.as_deref().unwrap_or(&none);
@@ -36,7 +41,7 @@ impl Checker for Pause {
                 }
                 if pauses(&change.object) {
                     if !pauses(before) {
-                        self.since = Some(view.now);
+                        self.since = Some(view.now).filter(|now| self.clock_set != Some(*now));
                     }
                 } else if let Some(since) = self.since.take().filter(|_| pauses(before)) {
                     ended(before, &change.object, since, view, found);
@@ -86,6 +91,7 @@ mod tests {
 
     use super::*;
     use crate::checkers::history::History;
+    use crate::script::{Fault, Millis, When};
 
     #[test]
     fn it_fires_when_a_pause_is_too_short() {
@@ -98,8 +104,13 @@ mod tests {
         history.rollout(json!({"spec": {"strategy": {"canary": {"steps": steps}}}}));
         history.rollout(begins.clone()).after(3_000).rollout(over.clone());
         assert_eq!(history.promises(), ["S3"]);
-        history.rollout(begins.clone()).after(5_000).rollout(over);
+        history.rollout(begins.clone()).after(5_000).rollout(over.clone());
         assert!(history.promises().is_empty());
+        let set = || Seen::Struck(Fault::new(When::At(Millis(0)), What::Clock(4_000)));
+        history.see(set()).rollout(begins.clone()).after(600).rollout(over.clone());
+        assert!(history.promises().is_empty(), "it was noted by the clock as it was");
+        history.see(set()).after(1).rollout(begins.clone()).after(600).rollout(over);
+        assert_eq!(history.promises(), ["S3"]);
         history.rollout(begins).rollout(json!({"status": {"abort": true, "pauseConditions": null}}));
         assert!(history.promises().is_empty());
     }

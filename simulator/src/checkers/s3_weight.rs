@@ -16,7 +16,7 @@ use serde_json::Value;
 use tidegate::sandbox::Op;
 
 use crate::checkers::{Checker, Violation, violated};
-use crate::observe::{HTTP_ROUTES, INGRESSES, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
+use crate::observe::{REPLICA_SETS, ROLLOUTS, ROUTING, Seen, View};
 use crate::script::User;
 
 /// What was sent before an abort may arrive for so long after it.
@@ -51,7 +51,7 @@ impl Checker for Weight {
         // A ReplicaSet that comes under the hash that a Service selects already, or behind one that selects every pod, is no
         // change of who gets what.
         let appears = &*change.resource == REPLICA_SETS && change.op == Op::Added;
-        if !appears && !matches!(&*change.resource, HTTP_ROUTES | INGRESSES | SERVICES) {
+        if !appears && !ROUTING.contains(&&*change.resource) {
             return;
         }
         let stored = view.stored();

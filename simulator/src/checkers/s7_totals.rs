@@ -6,14 +6,20 @@
 //! With blue-green only pods that some traffic points at count: the others serve nobody, and their delay is what the user has
 //! given them for a way back. If they stayed for an active version in need, they would also keep the place that its pods need.
 //!
-//! Excused: what a change does not make worse. Sizes that users wanted within the last minute count as they favour the
+//! Excused: what a change does not make worse. Pods that are lost in the very millisecond of a change count as they were
+//! before: no decision can know of them. Sizes that users wanted within the last minute count as they favour the
 //! controller. Before the first version is stable there is no floor.
+
+use std::collections::BTreeMap;
 
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{REPLICA_SETS, Seen, Set, View, set};
 
 #[derive(Default)]
-pub struct Totals;
+pub struct Totals {
+    /// When a ReplicaSet lost available pods last, and how many it had until then.
+    lost: BTreeMap<String, (u64, i64)>,
+}
 
 impl Checker for Totals {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
@@ -24,6 +30,16 @@ impl Checker for Totals {
         let name = change.object["metadata"]["name"].as_str().unwrap_or_default();
         let now = set(name, &change.object);
         let before = change.previous.as_deref().map_or(0, |previous| set(name, previous).wanted);
+        let had = change.previous.as_deref().map_or(0, |previous| set(name, previous).available);
+        if now.available < had {
+            let (at, most) = self.lost.get(name).copied().unwrap_or_default();
+            let most = if at == view.now { most.max(had) } else { had };
+            self.lost.insert(name.to_owned(), (view.now, most));
+        }
+        let available = |set: &Set<'_>| match self.lost.get(set.name) {
+            Some((at, had)) if *at == view.now => (*had).min(set.wanted),
+            _ => set.available.min(set.wanted),
+        };
         let counted = |set: &Set<'_>| matches!(set.owner, "Rollout" | "Deployment");
         if !counted(&now) {
             return;
@@ -31,11 +47,8 @@ impl Checker for Totals {
         let routed = !view.rollout()["spec"]["strategy"]["canary"]["trafficRouting"].is_null();
         let blue_green = !view.rollout()["spec"]["strategy"]["blueGreen"].is_null();
         if now.wanted < before && !view.is_first() {
-            let others: i64 = view
-                .sets()
-                .filter(|set| counted(set) && set.name != name)
-                .map(|set| set.available.min(set.wanted))
-                .sum();
+            let others: i64 =
+                view.sets().filter(|set| counted(set) && set.name != name).map(|set| available(&set)).sum();
             let (left, had) = (others + now.available.min(now.wanted), others + now.available.min(before));
             let size = view.smallest_size(60_000);
             let floor = size - view.may_be_missing(size);
@@ -73,6 +86,15 @@ mod tests {
         history.set("b", 4, 2).set("a", 1, 4);
         assert!(history.promises().is_empty(), "three of four may be");
         history.set("a", 0, 1);
+        assert_eq!(history.promises(), ["S7"]);
+    }
+
+    #[test]
+    fn nobody_can_know_of_pods_that_are_lost_in_the_same_moment() {
+        let mut history = History::<Totals>::released();
+        history.set("b", 4, 4).set("b", 4, 0).set("a", 0, 4);
+        assert!(history.promises().is_empty());
+        history.set("a", 4, 4).after(1).set("a", 0, 4);
         assert_eq!(history.promises(), ["S7"]);
     }
 

@@ -107,7 +107,7 @@ impl Stage {
     /// The share of each Service as the gateway makes it, 0..=1.
     fn shares(&self) -> BTreeMap<String, f64> {
         let split = self.cluster.split(&Target::host(HOST));
-        split.into_iter().map(|(service, share)| (service.name, share)).collect()
+        split.into_iter().map(|(destination, share)| (destination.service.name, share)).collect()
     }
 
     /// The share of the traffic that reaches the pods of a hash: that of all Services which select them.

@@ -21,8 +21,8 @@ use crate::clock::Clock;
 use crate::controller::settings::Settings;
 use crate::providers::http::{HttpError, Request, Response, Transport};
 use crate::sandbox::prometheus::Prometheus;
-use crate::sandbox::traffic::{self, Load, Record};
-use crate::sandbox::workloads::{Behaviour, Name};
+use crate::sandbox::traffic::{self, Destination, Load, Record};
+use crate::sandbox::workloads::Behaviour;
 use crate::sandbox::{Change, Cluster, Patch, Subscription};
 
 /// When every release begins: any instant will do, if only it is the same.
@@ -294,7 +294,7 @@ impl<'a> Play<'a> {
             if let Some(hash) = status["currentPodHash"].as_str().filter(|hash| *hash != old_hash) {
                 course.new_hash = hash.to_owned();
             }
-            self.look(at, &rollout, &old_hash, &course.new_hash);
+            self.look(at, &old_hash, &course.new_hash);
             if status["abort"] == true && course.aborted.is_none() {
                 course.aborted = Some(at);
                 course.why = why(status);
@@ -353,8 +353,7 @@ impl<'a> Play<'a> {
         let limit = Instant::now() + self.setting.longest_delay + TAIL;
         let mut settled = false;
         while Instant::now() < limit {
-            let rollout = self.rollout(&self.cluster);
-            self.look(millis(Instant::now() - start), &rollout, old_hash, &course.new_hash);
+            self.look(millis(Instant::now() - start), old_hash, &course.new_hash);
             let going = self.seen().samples.last().map_or(0, |sample| {
                 let going = if course.outcome == Outcome::Completed { sample.old_pods } else { sample.new_pods };
                 going.wanted + going.there + sample.other_pods.there
@@ -408,7 +407,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn look(&self, at: u64, rollout: &Arc<Value>, old_hash: &str, new_hash: &str) {
+    fn look(&self, at: u64, old_hash: &str, new_hash: &str) {
         if !self.circumstances.in_detail {
             return;
         }
@@ -428,7 +427,7 @@ impl<'a> Play<'a> {
             pods.there += number(&set["status"]["replicas"]);
             pods.ready += number(&set["status"]["readyReplicas"]);
         }
-        let weight = self.weight(rollout, new_hash, [old_pods, new_pods]);
+        let weight = self.weight(new_hash, [old_pods, new_pods]);
         let sample = Sample { at: at as f64 / 1000.0, weight, old_pods, new_pods, other_pods };
         let mut seen = self.seen();
         let same = |last: &Sample| Sample { at: sample.at, ..last.clone() } == sample;
@@ -438,21 +437,15 @@ impl<'a> Play<'a> {
     }
 
     /// The share of the requests that the new version gets, as the gateways have it now.
-    fn weight(&self, rollout: &Value, new_hash: &str, [old, new]: [Pods; 2]) -> f64 {
+    fn weight(&self, new_hash: &str, [old, new]: [Pods; 2]) -> f64 {
         if new_hash.is_empty() {
             return 0.0;
         }
-        let status = &rollout["status"];
-        if self.setting.by_subsets {
-            if status["stableRS"] == *new_hash {
-                return 1.0;
-            }
-            return status["canary"]["weights"]["canary"]["weight"].as_f64().unwrap_or(0.0) / 100.0;
-        }
         let all = (old.ready + new.ready).max(1) as f64;
-        let part = |(service, share): (Name, f64)| {
+        let part = |(Destination { service, hash }, share): (Destination, f64)| {
             let service = self.cluster.user().get("services", &service.namespace, &service.name).unwrap_or_default();
-            match service["spec"]["selector"][names::POD_TEMPLATE_HASH].as_str() {
+            let selected = service["spec"]["selector"][names::POD_TEMPLATE_HASH].as_str();
+            match hash.as_deref().or(selected) {
                 Some(hash) if hash == new_hash => share,
                 Some(_) => 0.0,
                 None => share * new.ready as f64 / all,
@@ -470,7 +463,7 @@ impl<'a> Play<'a> {
         let phase = status["phase"].as_str().unwrap_or_default();
         if status["abort"] == true {
             let [old, new] = [old_hash, &course.new_hash].map(|hash| self.pods_of(hash));
-            let back = self.weight(rollout, &course.new_hash, [old, new]) == 0.0;
+            let back = self.weight(&course.new_hash, [old, new]) == 0.0;
             return (back && phase == "Degraded").then_some(Outcome::RolledBack);
         }
         if phase == "Healthy" && status["stableRS"] == *course.new_hash {

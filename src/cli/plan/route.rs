@@ -14,7 +14,6 @@ use crate::sandbox::workloads::Name;
 pub(super) struct Way {
     pub target: Target,
     pub router: Option<&'static str>,
-    pub by_subsets: bool,
 }
 
 /// Finds the way of the requests. What is missing on it and harmless is made up, with a note.
@@ -48,7 +47,7 @@ pub(super) fn make_up(rollout: &Rollout, value: &Value, cast: &mut Cast) -> anyh
         Some(blue_green) => blue_green.active_service.clone(),
         None => common_service(rollout, cast, &labels),
     };
-    Ok(Way { target: Target::Service(Name::new(&cast.namespace, service)), router: None, by_subsets: false })
+    Ok(Way { target: Target::Service(Name::new(&cast.namespace, service)), router: None })
 }
 
 /// The labels of the pods, as far as the Rollout's selector has them.
@@ -95,7 +94,7 @@ fn by_router(routing: &TrafficRouting, stable: &str, canary: &str, cast: &mut Ca
         let ingress = Some(&nginx.stable_ingress).filter(|name| !name.is_empty());
         let Some(ingress) = ingress.or(nginx.stable_ingresses.first()) else { return Ok(None) };
         let target = by_ingress(ingress, stable, cast);
-        return Ok(Some(Way { target, router: Some("nginx"), by_subsets: false }));
+        return Ok(Some(Way { target, router: Some("nginx") }));
     }
     if let Some(istio) = &routing.istio {
         let reference = istio.virtual_service.as_ref().or(istio.virtual_services.first());
@@ -108,7 +107,7 @@ fn by_router(routing: &TrafficRouting, stable: &str, canary: &str, cast: &mut Ca
         }
         let route = reference.routes.first().map(String::as_str);
         let target = by_mesh(&reference.name, route, [stable, canary], by_subsets, cast)?;
-        return Ok(Some(Way { target, router: Some("istio"), by_subsets }));
+        return Ok(Some(Way { target, router: Some("istio") }));
     }
     let Some(settings) = routing.gateway_api_settings() else { return Ok(None) };
     let namespace = Some(settings.namespace.clone()).filter(|it| !it.is_empty());
@@ -136,11 +135,11 @@ fn by_router(routing: &TrafficRouting, stable: &str, canary: &str, cast: &mut Ca
             cast.notes
                 .push("requests by TCPRoutes and TLSRoutes are not modelled: they go to the stable Service".to_owned());
             let target = Target::Service(Name::new(&cast.namespace, stable));
-            return Ok(Some(Way { target, router: Some("gatewayAPI"), by_subsets: false }));
+            return Ok(Some(Way { target, router: Some("gatewayAPI") }));
         }
     };
     let target = by_gateway(kind, &namespace, &name, [stable, canary], cast);
-    Ok(Some(Way { target, router: Some("gatewayAPI"), by_subsets: false }))
+    Ok(Some(Way { target, router: Some("gatewayAPI") }))
 }
 
 fn by_ingress(name: &str, stable: &str, cast: &mut Cast) -> Target {

@@ -59,8 +59,6 @@ pub struct Setting {
     pub namespaces: BTreeSet<String>,
     pub notes: Vec<String>,
     pub target: Target,
-    /// Whether subsets of one Service divide the traffic, so that only the status tells how.
-    pub by_subsets: bool,
     /// Where the pod template is.
     pub template: Template,
     pub new_image: String,
@@ -120,7 +118,7 @@ impl Setting {
         }
         let strategy = &value["spec"]["strategy"];
         let steps = strategy["canary"]["steps"].as_array().cloned().unwrap_or_default();
-        let Way { target, router, by_subsets } = way;
+        let Way { target, router } = way;
         let delay = |strategy: &str, field: &str| value["spec"]["strategy"][strategy][field].as_u64();
         let delays = ["scaleDownDelaySeconds", "abortScaleDownDelaySeconds"];
         let delays =
@@ -142,7 +140,6 @@ impl Setting {
             objects: cast.objects.into_values().chain([value]).collect(),
             notes: cast.notes,
             target,
-            by_subsets,
             template,
             new_image,
             questions,

@@ -22,13 +22,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use gateway::Conduct;
+pub use plane::Destination;
 pub(super) use plane::FOLLOWED;
 pub use record::{Answered, BUCKETS, Counts, Line, Outcome, Record, Via};
 
 use super::workloads::{Name, Workloads};
 use super::{ApiServer, Change, Op};
 use count::{Answers, divide};
-use plane::Plane;
+use plane::{Plane, Share};
 use record::Key;
 
 /// Delays and steps of the traffic model.
@@ -151,13 +152,14 @@ impl Traffic {
         self.plane.set_conduct(route, conduct, now);
     }
 
-    /// The shares of a target's requests that go to each Service, as the data plane has it; empty when none go anywhere.
-    pub(super) fn split(&self, target: &Target) -> BTreeMap<Name, f64> {
+    /// The shares of a target's requests that go to each destination, as the data plane has it; empty when none go anywhere.
+    pub(super) fn split(&self, target: &Target) -> BTreeMap<Destination, f64> {
         let mut split = BTreeMap::new();
         let (shares, _) = self.plane.resolve(target).unwrap_or_default();
         let total: f64 = shares.iter().map(|share| share.weight).sum();
         for share in shares {
-            *split.entry(share.service).or_insert(0.0) += share.weight / total;
+            let Share { service, hash, weight, .. } = share;
+            *split.entry(Destination { service, hash }).or_insert(0.0) += weight / total;
         }
         split
     }

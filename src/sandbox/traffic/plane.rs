@@ -25,6 +25,14 @@ const DESTINATION_RULES: &str = "destinationrules.networking.istio.io";
 pub(in crate::sandbox) const FOLLOWED: [&str; 9] =
     [CLASSES, GATEWAYS, "services", SLICES, HTTP_ROUTES, GRPC_ROUTES, INGRESSES, VIRTUAL_SERVICES, DESTINATION_RULES];
 
+/// Where a part of the requests goes: to the pods of a Service, all of them or only those of one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    pub service: Name,
+    /// The pod template hash that a subset asks of the pods.
+    pub hash: Option<String>,
+}
+
 /// A part of the requests.
 #[derive(Clone, Debug)]
 pub(super) struct Share {
