@@ -40,6 +40,6 @@ pub mod random;
 pub mod script;
 pub mod world;
 
-/// A quarter of a life is allocating JSON: this takes half of that away.
+/// A quarter of a life went into allocating JSON with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -92,8 +92,8 @@ impl ApiServer {
         *self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
-    /// Says of objects that are made from now on who owns which field (as a new server does), or does not: `managedFields`
-    /// make every write and every watch event a third dearer. What is applied by the server is tracked in any case.
+    /// Whether objects that are made from now on say who owns which field. A new server's do; where nobody looks, their
+    /// `managedFields` cost time in every write and every watch event. What is applied by the server is tracked in any case.
     pub fn track_fields(&self, tracks: bool) {
         self.shared.lock().tracks_fields = tracks;
     }

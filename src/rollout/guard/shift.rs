@@ -161,6 +161,9 @@ impl Guard<'_> {
         if until.is_some() && self.led_nowhere(service) {
             return Some((format!("Service {service} had no pods until just now"), until));
         }
+        if until.is_some() && destination_rule::is_subset(service) {
+            return Some((format!("proxies may not know the pods of Service {service} yet"), until));
+        }
         let behind: Vec<_> = match (&selected[..], until) {
             // What the Service selected until just now may still get the weight.
             (_, Some(_)) => self.revisions.all().filter(|one| has_pods(one)).collect(),
