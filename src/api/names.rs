@@ -29,6 +29,8 @@ pub const PODS_METADATA: &str = "tidegate.io/pods-metadata";
 /// Annotation of Rollouts, of Tidegate's own: JSON of the routes that may have a weight for the canary, so that they get it back
 /// also when the strategy names them no more.
 pub const ROUTES: &str = "tidegate.io/routes";
+/// Annotation of Rollouts, of Tidegate's own: the Deployment whose pods this Rollout is taking over, until it has none.
+pub const TAKES_OVER: &str = "tidegate.io/takes-over";
 /// Annotation of ReplicaSets, of Tidegate's own: the record of the release that had ended when this version began, as in
 /// `status.lastRelease`.
 pub const RELEASE_BEFORE: &str = "tidegate.io/release-before";

@@ -2,8 +2,8 @@
 //! known afterwards.
 //!
 //! kube's own retries must be off in the client (see [`super::client`]): a write that is silently sent again hides
-//! overload and may act twice. Sent again here is only what the server has certainly not carried out (429), and what
-//! changes nothing: a read.
+//! overload and may act twice. Sent again here is only what changes nothing: a read; and, where no decision stands behind it,
+//! what the server has certainly not carried out (429).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,10 @@ const READ_PAUSE: Duration = Duration::from_millis(100);
 pub struct Api {
     client: kube::Client,
     limiter: Arc<Limiter>,
-    /// For a whole call, retries of a 429 included.
+    /// For a whole call, whatever is sent again included.
     timeout: Duration,
+    /// Whether a write is sent again that the server had no time for.
+    insists: bool,
     telemetry: Arc<Telemetry>,
     istio_version: &'static str,
 }
@@ -63,6 +65,9 @@ pub enum CallError {
     Conflict(String),
     #[error("{0}")]
     AlreadyExists(String),
+    /// The server had no time for a write, and has been given some: what was decided may not be right any more.
+    #[error("{0}")]
+    Busy(String),
     /// The server has understood and said no.
     #[error("{message}")]
     Refused { code: u16, message: String },
@@ -101,7 +106,7 @@ struct OnlyMetadata<M> {
 
 impl Api {
     pub fn new(client: kube::Client, limiter: Arc<Limiter>, timeout: Duration, telemetry: Arc<Telemetry>) -> Self {
-        Self { client, limiter, timeout, telemetry, istio_version: VIRTUAL_SERVICE.version }
+        Self { client, limiter, timeout, insists: false, telemetry, istio_version: VIRTUAL_SERVICE.version }
     }
 
     /// The same way to another version of Istio's kinds.
@@ -121,10 +126,10 @@ impl Api {
         format!("{}/{}", self.collection(object.resource, &object.namespace), object.name)
     }
 
-    /// The same way with a budget of its own.
+    /// The same way with a budget of its own, for writes that no decision stands behind.
     #[must_use]
     pub fn limited_by(&self, limiter: Arc<Limiter>) -> Self {
-        Self { limiter, ..self.clone() }
+        Self { limiter, insists: true, ..self.clone() }
     }
 
     /// The same way with another time limit.
@@ -265,7 +270,10 @@ impl Api {
                     let wait = retry_after(&parts).unwrap_or(Duration::from_secs(1));
                     if Instant::now() + wait < deadline {
                         tokio::time::sleep(wait).await;
-                        continue;
+                        if method == Method::GET || self.insists {
+                            continue;
+                        }
+                        return Err(CallError::Busy(refusal(parts.status, &answer).to_string()));
                     }
                 }
                 if parts.status.is_server_error() && method == Method::GET && broken < READ_AGAIN {

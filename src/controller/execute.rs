@@ -51,6 +51,10 @@ pub async fn actions(shell: &Shell, subject: &mut Subject, actions: &[Action], b
                 shell.telemetry.conflicts.inc();
                 outcome.outdated = true;
             }
+            Err(CallError::Busy(why)) => {
+                debug!(object = %subject.reference, action = %action, why, "put off");
+                outcome.outdated = true;
+            }
             Err(error) => {
                 warn!(object = %subject.reference, action = %action, %error, "an action failed");
                 if matches!(error, CallError::Unanswered(_)) {

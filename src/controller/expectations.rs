@@ -109,7 +109,10 @@ impl Expectations {
 }
 
 fn met(expected: &Expected, index: &Index) -> bool {
-    if index.knowledge(expected.object.resource) != Knowledge::Synced {
+    let knowledge = index.knowledge(expected.object.resource);
+    // What takes our writes is there, whatever a list has answered.
+    let is_there = knowledge == Knowledge::Absent && matches!(expected.what, What::Version(_));
+    if knowledge != Knowledge::Synced && !is_there {
         // Nobody will ever see it, so nobody decides on an old version of it either.
         return !matches!(expected.what, What::Reread) || index.entry_of(&expected.object).is_none();
     }
@@ -166,5 +169,17 @@ mod tests {
         see(&mut index, "deleted", 8, true);
         assert_eq!(open(&index), [""; 0], "a newer one implies ours");
         assert!(expectations.outstanding(&ObjectRef::new(ROLLOUT, "shop", "other"), &index).is_empty());
+    }
+
+    #[test]
+    fn what_was_written_is_awaited_also_of_a_kind_that_a_list_did_not_know() {
+        let [web, created] = [ObjectRef::new(ROLLOUT, "shop", "web"), ObjectRef::new(REPLICA_SET, "shop", "created")];
+        let expectations = Expectations::default();
+        let mut index = Index::default();
+        index.absent(REPLICA_SET, Timestamp::UNIX_EPOCH);
+        expectations.note(&web, &created, What::Version("5".into()));
+        assert_eq!(expectations.outstanding(&web, &index).len(), 1);
+        see(&mut index, "created", 5, false);
+        assert_eq!(expectations.outstanding(&web, &index), []);
     }
 }

@@ -26,6 +26,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// No object is left alone for longer: who repairs the cause sees the effect within a minute, and an object that cannot
 /// be helped costs one decision a minute.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// The same where users wait to be safe.
+const LONGEST_URGENT_DELAY: Duration = Duration::from_secs(5);
 
 /// A queue of objects, shared by all who add and all who work.
 #[derive(Debug)]
@@ -47,6 +49,14 @@ pub enum Next {
     Wait(Instant),
     /// Something failed: after a delay that doubles with each failure in a row.
     Retry,
+    /// Likewise, but soon: an abort has not been carried out.
+    RetrySoon,
+}
+
+impl Next {
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Retry | Self::RetrySoon)
+    }
 }
 
 /// How busy a queue is at this moment.
@@ -253,18 +263,19 @@ impl State {
         if let Some(since) = item.running_since.take() {
             counts.worked.observe(since.elapsed().as_secs_f64());
         }
-        if next == Next::Retry {
+        let failed = next.is_failure();
+        if failed {
             counts.retries.inc();
         }
         let early = std::mem::take(&mut item.early);
         item.failures = match next {
             Next::Idle | Next::At(_) => 0,
             Next::Wait(_) => item.failures,
-            Next::Retry if early => item.failures.max(1),
-            Next::Retry => item.failures.saturating_add(1),
+            Next::Retry | Next::RetrySoon if early => item.failures.max(1),
+            Next::Retry | Next::RetrySoon => item.failures.saturating_add(1),
         };
         if std::mem::take(&mut item.again) {
-            item.early = next == Next::Retry;
+            item.early = failed;
             self.add(object, counts);
             return;
         }
@@ -278,10 +289,11 @@ impl State {
                 item.waits = true;
                 at
             }
-            Next::Retry => {
+            Next::Retry | Next::RetrySoon => {
                 item.delayed = true;
                 let doublings = (item.failures - 1).min(16);
-                let delay = LONGEST_DELAY.min(FIRST_DELAY * 2_u32.pow(doublings));
+                let longest = if next == Next::RetrySoon { LONGEST_URGENT_DELAY } else { LONGEST_DELAY };
+                let delay = longest.min(FIRST_DELAY * 2_u32.pow(doublings));
                 // Between half and all of it, so that objects that failed together do not come back together.
                 Instant::now() + delay.mul_f64(0.5 + self.random.f64() / 2.0)
             }
@@ -370,6 +382,19 @@ mod tests {
         assert_eq!(next(&queue, SOON).await.as_deref(), Some("a"), "an event from outside does");
         queue.done(&object("a"), Next::Idle);
         assert_eq!(queue.failures(&object("a")), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_to_be_safe_waits_five_seconds_at_most() {
+        let queue = queue(7);
+        queue.add(&object("a"));
+        for failures in 0..14 {
+            let before = Instant::now();
+            queue.next().await;
+            assert!(before.elapsed() <= LONGEST_URGENT_DELAY + SOON, "{failures} failures: {:?}", before.elapsed());
+            queue.done(&object("a"), Next::RetrySoon);
+        }
+        assert_eq!(queue.failures(&object("a")), 14);
     }
 
     #[tokio::test(start_paused = true)]

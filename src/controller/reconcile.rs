@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::api::Rollout;
 use crate::api::common::time;
 use crate::api::resource::{self, ObjectRef};
 use crate::api::rollout::RolloutStatus;
 use crate::plan::{Event, FailedAction, Failure, Plan};
-use crate::rollout::{World, needs_pods};
+use crate::rollout::{World, needs_pods, replicas};
 
 use super::Shell;
 use super::analysis;
@@ -21,6 +22,7 @@ use super::envelope::Unreadable;
 use super::execute::{self, Change, Subject};
 use super::expectations::{Expected, What};
 use super::experiment;
+use super::index::Knowledge;
 use super::pods;
 use super::queue::Next;
 use super::release;
@@ -31,6 +33,15 @@ const ATTEMPTS: u32 = 3;
 
 /// How long a message stays that another controller has written over ours: longer than two lead at a time.
 const RIVALRY: Duration = Duration::from_secs(10);
+
+/// How long news that only counts and explains waits behind the last status: pods that get ready one after the other are
+/// told of together.
+const GATHERED: Duration = Duration::from_millis(500);
+
+/// The fields of a Rollout's status that count and explain, as long as the same conditions hold; what is decided stands in
+/// the others.
+const NOTES: [&str; 7] =
+    ["HPAReplicas", "availableReplicas", "conditions", "message", "readyReplicas", "replicas", "updatedReplicas"];
 
 /// Nobody comes back sooner for a write that no watch shows: whatever keeps it from being read makes no hot loop.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -46,6 +57,8 @@ pub struct Memory {
     status_in_doubt: Option<(Value, Vec<Event>)>,
     /// The message of the status that we wrote last.
     said: Option<Value>,
+    /// When that was.
+    told: Option<Instant>,
     /// Until when another controller has the last word on it.
     yields: Option<Instant>,
 }
@@ -106,6 +119,10 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
         };
         let old = world.rollout.status.clone().unwrap_or_default();
         let only_notes = plan.actions.is_empty() && plan.events.is_empty() && plan.status != old;
+        if only_notes && let Some(until) = pass.gathers(&old, &plan.status) {
+            let wake = plan.wake.map(|wake| shell.instant(wake));
+            break Next::At(wake.into_iter().fold(until, Instant::min));
+        }
         let rests = only_notes && plan.wake.is_none_or(|wake| wake > world.now);
         let ended = ended(&old, &plan.status).then(|| plan.status.duration.clone()).flatten();
         match pass.settle(subject, &old, plan).await {
@@ -123,7 +140,17 @@ pub async fn rollout(shell: &Shell, object: &ObjectRef) -> Next {
             }
         }
     };
+    let aborts = |rollout: &Arc<Rollout>| rollout.status.as_ref().is_some_and(is_aborting);
+    let next = match next {
+        Next::Retry if shell.index().rollout(object).is_some_and(aborts) => Next::RetrySoon,
+        next => next,
+    };
     pass.end(next)
+}
+
+/// Whether an abort has not been taken up, or has not taken all traffic off the canary.
+fn is_aborting(status: &RolloutStatus) -> bool {
+    status.abort && (status.aborted_at.is_none() || replicas::recorded_weight(status) > 0)
 }
 
 /// Whether an update ends with this status.
@@ -163,9 +190,11 @@ impl<'a> Pass<'a> {
     pub async fn freshen(&mut self) -> Result<(), Next> {
         let outstanding = self.shell.expectations.outstanding(self.object, &self.shell.index());
         let limit = self.shell.settings.stale_limit;
-        let (due, early): (Vec<Expected>, Vec<Expected>) = outstanding
-            .into_iter()
-            .partition(|expected| expected.what == What::Reread || expected.since.elapsed() >= limit);
+        let (due, early): (Vec<Expected>, Vec<Expected>) = outstanding.into_iter().partition(|expected| {
+            // Of a kind that the server seems not to have, what we have written is seen when that is put right.
+            let can_be_seen = self.shell.index().knowledge(expected.object.resource) == Knowledge::Synced;
+            expected.what == What::Reread || can_be_seen && expected.since.elapsed() >= limit
+        });
         for expected in due {
             self.reread(&expected.object).await.map_err(|error| {
                 warn!(object = %self.object, read = %expected.object, %error, "cannot read what has to be known");
@@ -175,7 +204,7 @@ impl<'a> Pass<'a> {
         let Some(first) = early.iter().map(|expected| expected.since).min() else { return Ok(()) };
         self.shell.telemetry.stale_waits.inc();
         debug!(object = %self.object, unseen = early.len(), "a write of ours has not been seen yet");
-        Err(Next::Wait(first + limit))
+        Err(Next::Wait((first + limit).max(Instant::now() + SOONEST)))
     }
 
     /// Adds the pods to a World whose decision needs them. Without them it does what needs none.
@@ -243,7 +272,7 @@ impl<'a> Pass<'a> {
                 debug!(object = %self.object, why, "the status has changed meanwhile");
                 return self.again(true);
             }
-            Err(CallError::NotFound(_)) => return self.again(true),
+            Err(CallError::NotFound(_) | CallError::Busy(_)) => return self.again(true),
             Err(error) => {
                 warn!(object = %self.object, %error, "cannot write the status");
                 return Settled::Finished(Next::Retry);
@@ -263,7 +292,27 @@ impl<'a> Pass<'a> {
         execute::status(self.shell, subject, &change.patch).await?;
         let message = change.patch.get_mut("message").unwrap_or(&mut change.old["message"]);
         self.memory.said = Some(message.take());
+        self.memory.told = Some(Instant::now());
         Ok(())
+    }
+
+    /// Until when a status waits that says little more than the one before, which was written a moment ago.
+    fn gathers(&self, old: &RolloutStatus, new: &RolloutStatus) -> Option<Instant> {
+        let Memory { failures, in_doubt, status_in_doubt, told, .. } = &self.memory;
+        let until = (*told)? + GATHERED;
+        let is_settled = failures.is_empty() && in_doubt.is_empty() && status_in_doubt.is_none();
+        if !is_settled || until <= Instant::now() {
+            return None;
+        }
+        let holds = |status: &RolloutStatus| -> Vec<_> {
+            let conditions = status.conditions.iter();
+            let mut holds: Vec<_> =
+                conditions.map(|it| (it.type_.clone(), it.status.clone(), it.reason.clone())).collect();
+            holds.sort();
+            holds
+        };
+        let change = Change::between(old, new).filter(|_| holds(old) == holds(new))?;
+        change.patch.as_object()?.keys().all(|key| NOTES.contains(&key.as_str())).then_some(until)
     }
 
     /// Whether nothing but the message would change, and somebody else has replaced ours a short while ago. What we wait
@@ -395,6 +444,6 @@ pub async fn work(shell: &Arc<Shell>, object: &ObjectRef) -> Next {
         resource::EXPERIMENT => experiment::run(shell, object).await,
         _ => Next::Idle,
     };
-    shell.telemetry.decided(object, began.elapsed(), next == Next::Retry);
+    shell.telemetry.decided(object, began.elapsed(), next.is_failure());
     next
 }

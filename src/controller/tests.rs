@@ -305,6 +305,32 @@ async fn a_rollout_becomes_healthy_and_then_nothing_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_that_come_and_go_in_a_row_are_told_of_together() {
+    let cluster = Cluster::new();
+    let running = cluster.run(rollout::decide);
+    sleep(Duration::from_secs(1)).await;
+    let mut rollout = canary("web");
+    rollout["spec"]["replicas"] = 20.into();
+    cluster.create(ROLLOUTS, rollout);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(cluster.status("web")["phase"], "Healthy");
+
+    let replica_set = format!("web-{}", cluster.status("web")["stableRS"].as_str().unwrap());
+    let kubelets = cluster.server.manager("kube-controller-manager");
+    let before = cluster.count("patch", ROLLOUTS);
+    for ready in (10..20).chain((10..20).rev()) {
+        sleep(Duration::from_millis(100)).await;
+        let edit = |object: &mut Value| object["status"]["readyReplicas"] = ready.into();
+        kubelets.edit_status(REPLICA_SETS, "default", &replica_set, edit).unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    let writes = cluster.count("patch", ROLLOUTS) - before;
+    assert!((4..=6).contains(&writes), "{writes} writes in 2 s of 20 changes");
+    assert_eq!(cluster.status("web")["readyReplicas"], 10, "the last is told");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_runs_make_the_same_calls_at_the_same_times() {
     async fn run() -> Vec<String> {
         let cluster = Cluster::new();

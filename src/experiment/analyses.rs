@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use crate::analysis::spec;
@@ -96,6 +97,8 @@ fn start(draft: &mut Draft<'_>, analysis: &ExperimentAnalysis, status: &mut Expe
     let failed = |error: String| format!("Failed to create AnalysisRun for analysis '{}': {error}", analysis.name);
     let spec = make(draft, analysis).map_err(failed)?;
     let base = format!("{}-{}", draft.name(), analysis.name);
+    // Analyses begin when the pods are available.
+    let first = draft.observed.available_at.as_ref().map(|Time(at)| *at);
     status.phase = AnalysisPhase::Pending;
     for collisions in 0.. {
         let name = spec::collision_name(&base, collisions);
@@ -116,7 +119,7 @@ fn start(draft: &mut Draft<'_>, analysis: &ExperimentAnalysis, status: &mut Expe
         let body = body(draft, &name, &spec);
         draft.act(Action::Create { object, body }, None);
         match failure {
-            Some(failure) if failure.refused => return Err(failed(failure.error.clone())),
+            Some(failure) if draft.is_final(failure, first) => return Err(failed(failure.error.clone())),
             Some(failure) => status.message = failed(failure.error.clone()),
             None => {
                 status.analysis_run = name;

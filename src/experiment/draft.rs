@@ -9,6 +9,10 @@ use crate::plan::{Action, Event, Failure, Plan};
 
 use super::ExperimentWorld;
 
+/// Seconds after which a refusal counts as final. Before that it may pass: a webhook restarts, a right is granted a moment
+/// later.
+const REFUSAL_SECONDS: i64 = 30;
+
 /// What has been decided so far.
 pub(super) struct Draft<'a> {
     pub world: &'a ExperimentWorld,
@@ -79,6 +83,15 @@ impl<'a> Draft<'a> {
     pub fn create_failure(&self, object: &ObjectRef) -> Option<&'a Failure> {
         let kind = crate::plan::FailedAction::Create;
         self.world.failures.iter().find(|failure| failure.object == *object && failure.action == kind)
+    }
+
+    /// Whether trying again is of no use: the server has refused it ever since it was tried first.
+    pub fn is_final(&mut self, failure: &Failure, first: Option<Timestamp>) -> bool {
+        let end = after(first.unwrap_or(self.world.now), REFUSAL_SECONDS);
+        if failure.refused && self.world.now < end {
+            self.wake_at(end);
+        }
+        failure.refused && self.world.now >= end
     }
 
     pub fn finish(self) -> Plan<ExperimentStatus> {

@@ -39,7 +39,7 @@ pub(super) fn ensure(
         let object = draft.object(SERVICE, name);
         if let Some(failure) = draft.act(Action::Create { object, body }, None) {
             let what = format!("Failed to create Service {name} for template '{}'", template.name);
-            return Some(Trouble::new(what, failure));
+            return Some(Trouble::new(draft, &what, failure, status));
         }
     }
     name.clone_into(&mut status.service_name);
@@ -55,7 +55,8 @@ pub(super) fn remove(draft: &mut Draft<'_>, status: &mut ExperimentTemplateStatu
         let object = Basis { object, uid: uid.clone(), resource_version: None };
         let what = "its template has no pods any more".to_owned();
         if let Some(failure) = draft.act(Action::Delete { object, what }, None) {
-            return Some(Trouble::new(format!("Failed to delete Service for template '{}'", status.name), failure));
+            let what = format!("Failed to delete Service for template '{}'", status.name);
+            return Some(Trouble::new(draft, &what, failure, status));
         }
     }
     status.service_name.clear();

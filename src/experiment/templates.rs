@@ -25,8 +25,10 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    pub fn new(what: impl Into<String>, failure: &Failure) -> Self {
-        Self { message: format!("{}: {}", what.into(), failure.error), is_final: failure.refused }
+    /// Time counts from the last progress of the template.
+    pub fn new(draft: &mut Draft<'_>, what: &str, failure: &Failure, status: &ExperimentTemplateStatus) -> Self {
+        let first = status.last_transition_time.as_ref().map(|Time(at)| *at);
+        Self { message: format!("{what}: {}", failure.error), is_final: draft.is_final(failure, first) }
     }
 }
 
@@ -78,7 +80,8 @@ fn create(
     let size = template.desired_replicas();
     let event = (size > 0).then(|| scaled(&name, 0, size));
     let failure = draft.act(Action::Create { object, body }, event)?;
-    Some(Trouble::new(format!("Failed to create ReplicaSet for template '{}'", template.name), failure))
+    let what = format!("Failed to create ReplicaSet for template '{}'", template.name);
+    Some(Trouble::new(draft, &what, failure, status))
 }
 
 /// Keeps the pods of a template at its size, with a Service before them if it is to have one.
@@ -136,7 +139,6 @@ fn scale(
     status: &mut ExperimentTemplateStatus,
 ) -> Option<Trouble> {
     let from = replica_set.replicas;
-    status.last_transition_time = Some(time(draft.world.now));
     let known = replica_set.annotations.contains_key(SCALE_DOWN_DEADLINE);
     let annotations = known.then(|| (SCALE_DOWN_DEADLINE.to_owned(), None));
     let action = Action::Scale {
@@ -147,12 +149,16 @@ fn scale(
         annotations: annotations.into_iter().collect::<BTreeMap<_, _>>(),
         confirm: Vec::new(),
     };
-    let failure = draft.act(action, Some(scaled(&replica_set.name, from, to)))?;
+    let Some(failure) = draft.act(action, Some(scaled(&replica_set.name, from, to))) else {
+        status.last_transition_time = Some(time(draft.world.now));
+        return None;
+    };
     draft.events.push(Event::warning(
         "ReplicaSetUpdateError",
         format!("Failed to scale {}: {}", replica_set.name, failure.error),
     ));
-    Some(Trouble::new(format!("Unable to scale ReplicaSet for template '{}' to {to}", status.name), failure))
+    let what = format!("Unable to scale ReplicaSet for template '{}' to {to}", status.name);
+    Some(Trouble::new(draft, &what, failure, status))
 }
 
 /// Sets the deadline of a ReplicaSet that is to go, or takes it away.

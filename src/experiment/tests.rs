@@ -327,20 +327,31 @@ fn pods_stay_until_routes_have_let_go_of_them() {
 }
 
 #[test]
-fn a_refusal_ends_it_and_a_server_that_does_not_answer_is_asked_again() {
-    for (refused, status) in [(true, "Error"), (false, "Progressing")] {
+fn a_refusal_that_stays_ends_it_and_a_server_that_does_not_answer_is_asked_again() {
+    for (refused, after, status) in
+        [(true, 0, "Progressing"), (true, 29, "Progressing"), (true, 30, "Error"), (false, 30, "Progressing")]
+    {
         let mut sim = Sim::new(one(json!({})));
         let Some(Action::Create { object, .. }) = decide(&sim.world).actions.pop() else {
             panic!("nothing is created")
         };
         sim.world.failures.push(Failure { object, action: FailedAction::Create, error: "no".to_owned(), refused });
+        let first = decide(&sim.world);
+        let experiment = Arc::make_mut(&mut sim.world.experiment);
+        experiment.status = Some(first.status);
+        sim.world.now += SignedDuration::from_secs(after);
         let plan = decide(&sim.world);
         assert_eq!(plan.actions.len(), 1, "what failed is planned again, or nobody writes the status");
         let template = &plan.status.template_statuses[0];
         assert_eq!(
             (template.status.as_str(), template.message.as_str()),
-            (status, "Failed to create ReplicaSet for template 'a': no")
+            (status, "Failed to create ReplicaSet for template 'a': no"),
+            "after {after} s"
         );
+        if status == "Progressing" && refused {
+            let end = sim.world.now + SignedDuration::from_secs(30 - after);
+            assert_eq!(plan.wake, Some(end), "it is looked at again when the refusal is final");
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn pass(
     let proposal = Proposal {
         replicas: wishes.replicas.clone(),
         delete: match reach {
-            Reach::Forward => revision::beyond_history(scene.world, &scene.revisions).into_iter().collect(),
+            Reach::Forward => revision::beyond_history(draft, &scene.revisions),
             Reach::Back => BTreeSet::new(),
         },
         split: None,

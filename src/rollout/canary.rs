@@ -206,14 +206,14 @@ fn reached(scene: &Scene<'_>, new: i32, stable: Option<&ReplicaSet>, stable_size
 /// What the strategy wants now; without sizes while it is halted.
 fn propose(
     scene: &Scene<'_>,
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     routing: &Routing<'_>,
     weight: i32,
     reach: Reach,
     wishes: Option<&Wishes>,
 ) -> Proposal {
     let delete = match reach {
-        Reach::Forward => revision::beyond_history(scene.world, &scene.revisions).into_iter().collect(),
+        Reach::Forward => revision::beyond_history(draft, &scene.revisions),
         Reach::Back => BTreeSet::new(),
     };
     Proposal {

@@ -4,7 +4,7 @@
 //! an existing ReplicaSet are never rewritten: so a controller that computes other hashes can be taken over from, or
 //! returned to, without a new revision or a restarted pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -18,11 +18,12 @@ use crate::api::{names, selector};
 use crate::plan::{Action, Basis, FailedAction};
 use crate::traffic::former;
 
+use super::draft::{Draft, after};
 use super::metadata;
 use super::world::{ReplicaSet, World};
 
 /// Annotations that a ReplicaSet does not take over from its Rollout: they belong to the one or the other.
-const NOT_COPIED: [&str; 8] = [
+const NOT_COPIED: [&str; 9] = [
     names::LAST_APPLIED,
     names::NOTIFIED,
     names::ROUTES,
@@ -31,6 +32,7 @@ const NOT_COPIED: [&str; 8] = [
     names::DESIRED_REPLICAS,
     names::EPHEMERAL_METADATA,
     names::SCALE_DOWN_DEADLINE,
+    names::TAKES_OVER,
 ];
 
 /// What a Rollout wants to run: from its spec, or from the workload that `workloadRef` names.
@@ -313,9 +315,14 @@ pub fn annotate_rollout(world: &World, revisions: &Revisions<'_>) -> Option<Acti
     })
 }
 
+/// Seconds for which a request may be on its way: the API server's own limit. A ReplicaSet that is deleted within them could
+/// be brought back, with all of its pods, by the request that made it: of a leader that stood still meanwhile.
+const IN_FLIGHT_SECONDS: i64 = 60;
+
 /// The names of the others that `revisionHistoryLimit` leaves no room for and that have no pods, for the guard's
 /// proposal. The oldest are beyond the limit first; one that still has pods keeps its place until they are gone.
-pub fn beyond_history(world: &World, revisions: &Revisions<'_>) -> Vec<String> {
+pub(super) fn beyond_history(draft: &mut Draft<'_>, revisions: &Revisions<'_>) -> BTreeSet<String> {
+    let world = draft.world;
     let limit = usize::try_from(world.rollout.spec.revision_history_limit()).unwrap_or(0);
     let mut others = revisions.others.clone();
     others.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
@@ -326,7 +333,10 @@ pub fn beyond_history(world: &World, revisions: &Revisions<'_>) -> Vec<String> {
             && one.status.observed_generation >= one.generation
             && !one.deleting
     };
-    others.into_iter().filter(idle).map(|one| one.name.clone()).collect()
+    let (old, young): (Vec<_>, Vec<_>) =
+        others.into_iter().filter(idle).partition(|one| after(one.created, IN_FLIGHT_SECONDS) <= world.now);
+    young.into_iter().for_each(|one| draft.wake_at(after(one.created, IN_FLIGHT_SECONDS)));
+    old.into_iter().map(|one| one.name.clone()).collect()
 }
 
 fn copied_annotations(rollout: &Rollout) -> impl Iterator<Item = (&str, &str)> {

@@ -13,6 +13,7 @@ use crate::traffic::istio::destination_rule;
 
 use super::draft::Draft;
 use super::guard::Traffic;
+use super::replicas::Counts;
 use super::scene::Scene;
 use super::world::{Observed, ReplicaSet, Service};
 use super::{World, events, replicas, traffic};
@@ -83,12 +84,8 @@ fn trial<'a>(scene: &Scene<'a>, status: &RolloutStatus) -> (Option<&'a ReplicaSe
 
 /// A Service that we do not manage yet may carry all of the traffic today, so the pods that it gets must be complete.
 fn can_serve(service: &Service, replica_set: &ReplicaSet) -> bool {
-    let available = replica_set.status.available;
-    if service.annotations.contains_key(MANAGED_BY) {
-        available > 0
-    } else {
-        replica_set.replicas > 0 && available >= replica_set.replicas
-    }
+    let kept = Counts::from(replica_set).kept();
+    if service.annotations.contains_key(MANAGED_BY) { kept > 0 } else { kept > 0 && kept >= replica_set.replicas }
 }
 
 /// The hash that a Service selects; empty when it selects none.

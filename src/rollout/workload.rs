@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api::Rollout;
 use crate::api::common::{LabelSelector, ScaleDown};
 use crate::api::field_error::FieldError;
-use crate::api::names::{POD_TEMPLATE_HASH, WORKLOAD_GENERATION};
+use crate::api::names::{POD_TEMPLATE_HASH, TAKES_OVER, WORKLOAD_GENERATION};
 use crate::api::pod_template::PodTemplate;
 use crate::api::resource::{DEPLOYMENT, ObjectRef, ROLLOUT};
 use crate::api::validation;
@@ -68,7 +68,8 @@ fn present(world: &World) -> Option<(PodTemplate, LabelSelector)> {
     Some((revision::own_template(set), selector))
 }
 
-/// Records which version of the workload was acted upon: on the Rollout, where clients compare it with the status.
+/// Records which version of the workload was acted upon: on the Rollout, where clients compare it with the status. With the
+/// first one, that a Deployment's pods are to be taken over: the next version may come before that is done.
 pub(super) fn record(draft: &mut Draft<'_>) {
     let rollout = &*draft.world.rollout;
     let noted = rollout.metadata.annotations.as_ref().and_then(|all| all.get(WORKLOAD_GENERATION));
@@ -82,25 +83,53 @@ pub(super) fn record(draft: &mut Draft<'_>) {
             .as_ref()
             .map_or("no workload any more".to_owned(), |generation| format!("workload generation {generation}"));
         draft.because(what.as_str());
-        let object = Basis {
-            object: draft.object(ROLLOUT, rollout.metadata.name.as_deref().unwrap_or_default()),
-            uid: rollout.metadata.uid.clone().unwrap_or_default(),
-            resource_version: None,
-        };
-        let value = generation.clone().map_or(Value::Null, Value::from);
-        let patch = json!({ "metadata": { "annotations": { (WORKLOAD_GENERATION): value } } });
-        draft.act(Action::MergePatch { object, patch, what }, None);
+        let mut annotations = json!({ (WORKLOAD_GENERATION): generation });
+        if noted.is_none()
+            && let Some(name) = taken_over(draft.world)
+        {
+            annotations[TAKES_OVER] = name.into();
+        }
+        annotate(draft, annotations, what);
     }
     draft.status.workload_observed_generation = generation.unwrap_or_default();
 }
 
-/// Scales the Deployment that the Rollout takes over from, as `scaleDown` says. Only the first revision takes over: later
-/// the Deployment is nobody's but its user's.
+/// The name of the Deployment whose pods are to go as those of the Rollout come, if it has any.
+fn taken_over(world: &World) -> Option<&str> {
+    let reference = world.rollout.spec.workload_ref.as_ref()?;
+    let scales = matches!(reference.scale_down(), Some(ScaleDown::OnSuccess | ScaleDown::Progressively));
+    let has_pods = world.workload.as_ref().is_some_and(|workload| workload.replicas > 0);
+    let is_deployment = reference.resource() == Some(DEPLOYMENT);
+    reference.name.as_deref().filter(|_| is_deployment && scales && has_pods)
+}
+
+/// Changes annotations of the Rollout.
+fn annotate(draft: &mut Draft<'_>, annotations: Value, what: String) {
+    let metadata = &draft.world.rollout.metadata;
+    let object = Basis {
+        object: draft.object(ROLLOUT, metadata.name.as_deref().unwrap_or_default()),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: None,
+    };
+    let patch = json!({ "metadata": { "annotations": annotations } });
+    draft.act(Action::MergePatch { object, patch, what }, None);
+}
+
+/// Scales the Deployment that the Rollout takes over from, as `scaleDown` says. Only the first revision takes over, and those
+/// that come before that is done: later the Deployment is nobody's but its user's.
 pub(super) fn take_over(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffic<'_>) {
     let Some(object) = referent(scene.rollout).filter(|object| object.resource == DEPLOYMENT) else { return };
     let Some(workload) = &scene.world.workload else { return };
     let mode = scene.rollout.spec.workload_ref.as_ref().and_then(|reference| reference.scale_down());
-    if scene.revisions.number() != 1 || workload.replicas == 0 {
+    let noted = scene.rollout.metadata.annotations.as_ref().and_then(|all| all.get(TAKES_OVER));
+    let takes_over = noted == Some(&object.name);
+    if workload.replicas == 0 {
+        if noted.is_some() {
+            annotate(draft, json!({ (TAKES_OVER): null }), format!("{object} is taken over"));
+        }
+        return;
+    }
+    if scene.revisions.number() != 1 && !takes_over {
         return;
     }
     let keeps = guard::workload_keeps(scene.world, &scene.revisions, traffic, workload.replicas);

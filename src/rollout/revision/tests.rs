@@ -320,14 +320,23 @@ fn an_existing_replica_set_is_brought_up_to_date_but_for_its_pods() {
 
 #[test]
 fn the_oldest_idle_revisions_go_first() {
+    let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
     let sets = |change: &dyn Fn(&mut Vec<ReplicaSet>)| {
         let mut sets: Vec<_> = (1..=5).map(|age| replica_set(&format!("h{age}"), &age.to_string(), age)).collect();
         change(&mut sets);
-        world(rollout(json!({ "revisionHistoryLimit": 2 }), json!({ "stableRS": "h5" })), sets)
+        let world = world(rollout(json!({ "revisionHistoryLimit": 2 }), json!({ "stableRS": "h5" })), sets);
+        World { now: at(3600), ..world }
     };
-    let gone = |world: World| find(&world, "5", |revisions, _| beyond_history(&world, revisions));
+    let gone = |world: World| {
+        let gone = find(&world, "5", |revisions, _| beyond_history(&mut Draft::new(&world), revisions));
+        Vec::from_iter(gone)
+    };
     assert_eq!(gone(sets(&|_| {})), ["web-h1", "web-h2"]);
     assert_eq!(gone(sets(&|sets| sets[0].replicas = 1)), ["web-h2"]);
     assert_eq!(gone(sets(&|sets| sets[1].status.replicas = 1)), ["web-h1"]);
     assert_eq!(gone(sets(&|sets| sets[0].generation = 2)), ["web-h2"]);
+    let young = sets(&|_| {});
+    let after = |seconds| World { now: at(seconds), ..young.clone() };
+    assert_eq!(gone(after(61)), ["web-h1"], "what made the other may still be on its way");
+    assert_eq!(gone(after(62)), ["web-h1", "web-h2"]);
 }

@@ -372,7 +372,8 @@ fn without_parse_error(message: &str) -> String {
 }
 
 /// By how much worse the canary is at least.
-const BOUNDS: [&str; 2] = ["at least N times with", "more than N times stable's rate with"];
+const BOUNDS: [&str; 3] =
+    ["N times the rate, at least N times with", "at least N times with", "more than N times stable's rate with"];
 
 /// The judge's sentences, whose numbers no two runs in real time share.
 fn without_counts(message: &str) -> String {
