@@ -114,11 +114,14 @@ impl Life<'_> {
         if !self.reached(ends, if calm { END } else { LAST_RELEASE }).await {
             return self.late(&format!("{ends:?}"));
         }
-        // What a call that is never answered holds up comes when it has been given up.
-        let trouble = self.world.log.ask(|view| view.trouble).saturating_sub(self.world.log.now());
         let late = |fault: &Fault| matches!(fault.what, What::Watch { .. } | What::Outage(..));
         let is_late = self.script.faults.iter().any(late);
-        sleep(Duration::from_millis(trouble) + if is_late { MINUTE } else { TAIL }).await;
+        sleep(if is_late { MINUTE } else { TAIL }).await;
+        // What a call that is never answered holds up comes when it has been given up.
+        let trouble = self.world.log.ask(|view| view.trouble).saturating_sub(self.world.log.now());
+        if trouble > 0 {
+            sleep(Duration::from_millis(trouble) + TAIL).await;
+        }
         self.world.log.note(Seen::Settled);
         sleep(REST).await;
         self.world.log.look();

@@ -96,8 +96,10 @@ pub struct View {
     pub trouble: u64,
     /// Until when two controllers lead.
     pub two_leaders: u64,
-    /// Until when routers do not do what they say.
+    /// Until when routers may not have followed.
     pub router: u64,
+    /// Until when they may not do what they say.
+    pub lied_to: u64,
     /// Every size that was wanted, and since when.
     sizes: Vec<(u64, i64)>,
     /// Since when the Rollout has been healthy at some time. One that is deleted takes its pods with it.
@@ -166,7 +168,12 @@ impl View {
             What::Router(Router::Slow(delay) | Router::Late(delay), _) => {
                 self.router = self.router.max(over + delay.0 + 10_000);
             }
-            What::Router(..) => self.router = self.router.max(over + AFTERMATH),
+            What::Router(how, _) => {
+                self.router = self.router.max(over + AFTERMATH);
+                if *how == Router::Lies {
+                    self.lied_to = self.lied_to.max(over + AFTERMATH);
+                }
+            }
             What::User(_) | What::Metrics(..) | What::Clock(_) => {}
             _ => self.trouble = self.trouble.max(over + 5_000),
         }

@@ -230,8 +230,8 @@ impl Fault {
             What::Node(time) | What::Pause(time) => *time,
             What::Watch { how: WatchHow::Late(time), .. } => *time,
             What::Watch { how: WatchHow::Lag(_), .. } => Millis(60_000),
-            // Nobody knows of it before somebody waits for it: then it is looked for after some 20 s.
-            What::Watch { how: WatchHow::Drop, .. } => Millis(25_000),
+            // Nobody knows of it: whoever waits for it reads after 20 s, and a user's deed is found when all is read anew.
+            What::Watch { how: WatchHow::Drop, .. } => Millis(50_000),
             // A call is given up after 15 s; the first list of a new controller, without which it decides nothing, after 30 s.
             What::Answer(Answer::Timeout | Answer::Lost) => Millis(30_000),
             // Who has failed for so long waits for as long before the next attempt.

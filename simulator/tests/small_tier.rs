@@ -51,6 +51,23 @@ const FOUND: &[&str] = &[
     // A subset was switched to pods that proxies did not know yet.
     "subsets#1 | write 20: user promote-full",
     "subsets#1 | 12s: user scale 1 | 80s: user release grey",
+    // A Service was switched to a version whose last pods were just going.
+    "window#1 | event 15: watch replicasets lag 3",
+    // Each count of a restart in the midst of an update was a write of its own.
+    "gateway#1 | write 46: user restart",
+    // A create that was held up on its way brought back a ReplicaSet that the history had no room for.
+    "basic-superseded#1 | write 1: leader 12s",
+    // The next version came before the first one had taken over the pods of a Deployment, which then kept them for ever.
+    "workload-ref#1 | write 5: user release gold",
+    // One refusal failed an experiment, and with it the release; so did one list that was not found.
+    "experiment#1 | call 49: answer 403",
+    "experiment#1 | call 60: answer denied",
+    "experiment#1 | call 4: answer 404",
+    // A write that the server had no time for was sent for 20 s, whatever happened meanwhile.
+    "superseded#103826 for 120s | 48735ms: answers 429 20s | 69688ms: unready stable 26s | 72171ms: metrics bad 21s",
+    // An abort was heard half a minute after the last of several failures.
+    "superseded#61375 for 3600s | 3234039ms: user release blue | 3312249ms: answers 403 17s | 3359548ms: user abort | \
+     3370682ms: answers 503 4s | 3389210ms: answer 422",
     // A pod more to restart another one, and a new version at the same moment: together beyond maxSurge.
     "workload-ref#1 | 20s: user release red | 60s: watch replicasets late 19890ms | 60s: user restart | 65s: user release gold",
 ];

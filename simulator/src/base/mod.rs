@@ -108,8 +108,14 @@ fn carries_all(view: &View, tag: &str) -> bool {
         && all(&view.plane)
 }
 
-/// Whether no version but stable has pods, those of experiments included.
+/// Whether no version but stable has pods, those of experiments included, and no more are left than the history keeps.
 fn is_alone(view: &View) -> bool {
     let stable = &view.rollout()["status"]["stableRS"];
-    view.sets().all(|set| (set.owner == "Rollout" && *stable == set.hash) || (set.wanted == 0 && set.available == 0))
+    let kept = view.rollout()["spec"]["revisionHistoryLimit"].as_u64().unwrap_or(10);
+    let current = &view.rollout()["status"]["currentPodHash"];
+    let others = view.own_sets().filter(|set| *stable != set.hash && *current != set.hash).count();
+    others as u64 <= kept
+        && view
+            .sets()
+            .all(|set| (set.owner == "Rollout" && *stable == set.hash) || (set.wanted == 0 && set.available == 0))
 }

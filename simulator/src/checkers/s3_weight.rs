@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tidegate::sandbox::Op;
 
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{REPLICA_SETS, ROLLOUTS, ROUTING, Seen, View};
@@ -48,10 +47,9 @@ impl Checker for Weight {
             self.aborted_since = aborted.then(|| self.aborted_since.unwrap_or(view.now));
             return;
         }
-        // A ReplicaSet that comes under the hash that a Service selects already, or behind one that selects every pod, is no
-        // change of who gets what.
-        let appears = &*change.resource == REPLICA_SETS && change.op == Op::Added;
-        if !appears && !ROUTING.contains(&&*change.resource) {
+        // Pods that come or go behind Services change who gets what by nobody's doing.
+        let of_pods = &*change.resource == REPLICA_SETS;
+        if !of_pods && !ROUTING.contains(&&*change.resource) {
             return;
         }
         let stored = view.stored();
@@ -60,7 +58,7 @@ impl Checker for Weight {
         for (hash, share) in &shares {
             let before = self.shares.get(hash).copied().unwrap_or(0.0);
             let excused = *by_user
-                || appears
+                || of_pods
                 || view.smallest_size(60_000) == 0
                 || view.now < view.foreign
                 || status["stableRS"] == *hash

@@ -7,22 +7,29 @@
 //! given them for a way back. If they stayed for an active version in need, they would also keep the place that its pods need.
 //!
 //! Excused: what a change does not make worse. Pods that are lost in the very millisecond of a change count as they were
-//! before: no decision can know of them. Sizes that users wanted within the last minute count as they favour the
+//! before: no decision can know of them; and while two lead, those that were lost since one of them stood still, for the
+//! write that it sends then. Sizes that users wanted within the last minute count as they favour the
 //! controller. Before the first version is stable there is no floor.
 
 use std::collections::BTreeMap;
 
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{REPLICA_SETS, Seen, Set, View, set};
+use crate::script::{Fault, What};
 
 #[derive(Default)]
 pub struct Totals {
     /// When a ReplicaSet lost available pods last, and how many it had until then.
     lost: BTreeMap<String, (u64, i64)>,
+    /// When a leader stood still last.
+    stood_still: u64,
 }
 
 impl Checker for Totals {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
+        if let Seen::Struck(Fault { what: What::Pause(_), .. }) = seen {
+            self.stood_still = view.now;
+        }
         let Seen::Change { change, .. } = seen else { return };
         if &*change.resource != REPLICA_SETS || view.now < view.foreign || view.rollout().is_null() {
             return;
@@ -31,13 +38,14 @@ impl Checker for Totals {
         let now = set(name, &change.object);
         let before = change.previous.as_deref().map_or(0, |previous| set(name, previous).wanted);
         let had = change.previous.as_deref().map_or(0, |previous| set(name, previous).available);
+        let unknown_since = if view.now < view.two_leaders { self.stood_still } else { view.now };
         if now.available < had {
             let (at, most) = self.lost.get(name).copied().unwrap_or_default();
-            let most = if at == view.now { most.max(had) } else { had };
+            let most = if at >= unknown_since { most.max(had) } else { had };
             self.lost.insert(name.to_owned(), (view.now, most));
         }
         let available = |set: &Set<'_>| match self.lost.get(set.name) {
-            Some((at, had)) if *at == view.now => (*had).min(set.wanted),
+            Some((at, had)) if *at >= unknown_since => (*had).min(set.wanted),
             _ => set.available.min(set.wanted),
         };
         let counted = |set: &Set<'_>| matches!(set.owner, "Rollout" | "Deployment");
@@ -79,6 +87,7 @@ mod tests {
 
     use super::*;
     use crate::checkers::history::History;
+    use crate::script::{Millis, When};
 
     #[test]
     fn it_fires_when_pods_go_before_others_came() {
@@ -96,6 +105,19 @@ mod tests {
         assert!(history.promises().is_empty());
         history.set("a", 4, 4).after(1).set("a", 0, 4);
         assert_eq!(history.promises(), ["S7"]);
+    }
+
+    #[test]
+    fn a_leader_that_stood_still_does_not_know_of_pods_that_were_lost_meanwhile() {
+        let stands_still = || Seen::Struck(Fault::new(When::Write(1), What::Pause(Millis(4_000))));
+        let mut history = History::<Totals>::released();
+        history.set("b", 4, 4).see(stands_still());
+        history.after(2_000).set("b", 4, 0).after(2_000).set("a", 0, 4);
+        assert!(history.promises().is_empty());
+        let mut history = History::<Totals>::released();
+        history.set("b", 4, 4).set("b", 4, 0).after(1).see(stands_still());
+        history.after(2_000).set("a", 0, 4);
+        assert_eq!(history.promises(), ["S7"], "it was known before");
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Plane {
             }
         }
         let Some(object) = object else { return };
-        let conditions = types.iter().map(|kind| self.condition(&object, &object["status"], kind, Ok(kind)));
+        let generation = &object["metadata"]["generation"];
+        let conditions = types.iter().map(|kind| self.condition(generation, &object["status"], kind, Ok(kind)));
         let conditions = Value::Array(conditions.collect());
         if object["status"]["conditions"] != conditions {
             let edit = |object: &mut Value| object["status"]["conditions"] = conditions;
@@ -103,8 +104,9 @@ impl Plane {
             Conduct::Late(delay) => (self.propagation, Some(*delay)),
             Conduct::Refuses { .. } | Conduct::Lies | Conduct::Silent => (self.propagation, None),
         };
-        if object.is_some() {
-            self.reports.insert((now + says_after, route.clone()));
+        if let Some(object) = &object {
+            let generation = object["metadata"]["generation"].as_i64();
+            self.reports.insert((now + says_after, route.clone(), generation));
         }
         if let Some(delay) = follows_after {
             self.send(route.resource.into(), route.name, object, delay, now);
@@ -114,11 +116,11 @@ impl Plane {
     /// Looks at the status of all routes again: what they refer to has come or gone.
     pub(super) fn report_all(&mut self, now: Instant) {
         let at = now + self.propagation;
-        self.reports.extend(self.seen.keys().map(|route| (at, route.clone())));
+        self.reports.extend(self.seen.keys().map(|route| (at, route.clone(), None)));
     }
 
-    /// Writes the status of a route as the API has it now.
-    pub(super) fn report(&self, route: &Route) {
+    /// Writes the status of a route, with the generation that has been taken up; it never goes back.
+    pub(super) fn report(&self, route: &Route, generation: Option<i64>) {
         let Ok(object) = self.controller.get(route.resource, &route.name.namespace, &route.name.name) else { return };
         let accepted = match self.conduct_of(route) {
             Conduct::Silent => return,
@@ -132,9 +134,11 @@ impl Plane {
             .map(|parent| {
                 let old = before.iter().find(|old| old["controllerName"] == CONTROLLER && old["parentRef"] == parent);
                 let old = old.unwrap_or(&Value::Null);
+                let reported = old["conditions"][0]["observedGeneration"].as_i64();
+                let generation = json!(generation.max(reported));
                 let conditions = [
-                    self.condition(&object, old, "Accepted", accepted.clone()),
-                    self.condition(&object, old, "ResolvedRefs", self.resolved(&route.name, &object)),
+                    self.condition(&generation, old, "Accepted", accepted.clone()),
+                    self.condition(&generation, old, "ResolvedRefs", self.resolved(&route.name, &object)),
                 ];
                 json!({"parentRef": parent, "controllerName": CONTROLLER, "conditions": conditions})
             })
@@ -167,7 +171,7 @@ impl Plane {
         parents.into_iter().flatten().any(|parent| self.gateways.contains(&gateway(route, parent)))
     }
 
-    fn condition(&self, object: &Value, status: &Value, kind: &str, verdict: Verdict<'_>) -> Value {
+    fn condition(&self, generation: &Value, status: &Value, kind: &str, verdict: Verdict<'_>) -> Value {
         let text = if verdict.is_ok() { "True" } else { "False" };
         let (reason, message) = match verdict {
             Ok(reason) => (reason, String::new()),
@@ -181,7 +185,7 @@ impl Plane {
             "status": text,
             "reason": reason,
             "message": message,
-            "observedGeneration": object["metadata"]["generation"],
+            "observedGeneration": generation,
             "lastTransitionTime": before.map_or_else(now, |before| before["lastTransitionTime"].clone()),
         })
     }

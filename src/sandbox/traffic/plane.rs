@@ -70,8 +70,8 @@ pub(super) struct Plane {
     pub(super) gateways: BTreeSet<Name>,
     /// The Services that there are in the API.
     pub(super) known: BTreeSet<Name>,
-    /// When to report on a route.
-    pub(super) reports: BTreeSet<(Instant, Route)>,
+    /// When to report on a route, and the generation taken up by then; none when it is the one reported before.
+    pub(super) reports: BTreeSet<(Instant, Route, Option<i64>)>,
     /// What is on its way to the data plane.
     coming: BTreeMap<(Instant, u64), Update>,
     number: u64,
@@ -161,10 +161,10 @@ impl Plane {
             self.taken.take_up(update);
             return true;
         }
-        if self.reports.first().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, route)) = self.reports.pop_first()
+        if self.reports.first().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, route, generation)) = self.reports.pop_first()
         {
-            self.report(&route);
+            self.report(&route, generation);
             return true;
         }
         false
@@ -172,7 +172,7 @@ impl Plane {
 
     pub(super) fn next_due(&self) -> Option<Instant> {
         let coming = self.coming.first_key_value().map(|((at, _), _)| *at);
-        let report = self.reports.first().map(|(at, _)| *at);
+        let report = self.reports.first().map(|(at, ..)| *at);
         [coming, report].into_iter().flatten().min()
     }
 

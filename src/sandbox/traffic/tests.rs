@@ -193,6 +193,23 @@ async fn a_gateway_does_not_go_back_to_what_it_was_slow_to_follow() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_gateway_says_of_each_version_when_it_has_followed_that() {
+    let cluster = cluster(GATEWAY).await;
+    cluster.set_gateway(Some(Name::new("default", "web")), Conduct::Slow(Duration::from_secs(30)));
+    seconds(10.0).await;
+    set_weights(&cluster, 50, 50);
+    for (after, says, share) in [(25.0, "True/Accepted/1", 0.1), (10.0, "True/Accepted/2", 0.5)] {
+        seconds(after).await;
+        let shares = split(&cluster, &Target::host("web.example.com"));
+        assert_eq!(
+            (report(&cluster)[0].as_str(), shares[1]),
+            (says, share),
+            "what was said of the first says nothing more"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_service_is_reported_and_loses_its_share() {
     let cluster = cluster(GATEWAY).await;
     send(&cluster, 100.0);
