@@ -1,7 +1,7 @@
 # The few commands of the house. `make` alone lists them.
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test storm simulate mutants bench bench-judge lint crds
+.PHONY: help demo demo-cluster test test-real test-simulated storm simulate mutants bench bench-judge lint crds
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
@@ -15,12 +15,21 @@ demo-cluster: ## The same on a real API server, a real gateway and a real Promet
 	@$(CARGO) build --quiet --release -p tidegate -p tidegate-e2e
 	@target/release/tidegate-e2e demo
 
-# The tools come first: the tests of the harness use them as well.
+# The tools come first: the tests of the harness use them as well. A real control plane mostly waits; what it leaves of the
+# cores lives through all that can go wrong.
 test: ## Everything that can run here
 	@if command -v go >/dev/null; then e2e/tools/install; fi
 	$(CARGO) test --workspace
+	@$(MAKE) --no-print-directory --jobs=2 test-real test-simulated
+
+test-real:
 	@if command -v go >/dev/null; then $(CARGO) build --workspace && target/debug/tidegate-e2e test; \
 	else echo "NOT RUN: the scenarios on a real control plane need Go, which is not installed"; fi
+
+test-simulated:
+	@nice -n 19 $(CARGO) build --quiet --profile simulate -p tidegate-simulator
+	@nice -n 19 target/simulate/simulate exhaustive --quiet
+	@nice -n 19 target/simulate/simulate random --quiet --lives 10000 --minutes 2
 
 storm: ## Ten minutes of releases on the real control plane while everything around them is killed and restarted
 	@e2e/tools/install
@@ -32,9 +41,9 @@ bench: ## Memory, CPU, API writes and latencies on the real control plane
 	@$(CARGO) build --quiet --release -p tidegate -p tidegate-e2e
 	@target/release/tidegate-e2e bench
 
-simulate: ## Random lives in which everything goes wrong: N=10000 of them, from SEED=1 on
+simulate: ## Random lives in which everything goes wrong: N=10000 of them, MINUTES=60 each, from SEED=1 on
 	@$(CARGO) build --quiet --profile simulate -p tidegate-simulator
-	@target/simulate/simulate random --lives $(or $(N),10000) --seed $(or $(SEED),1)
+	@target/simulate/simulate random --lives $(or $(N),10000) --minutes $(or $(MINUTES),60) --seed $(or $(SEED),1)
 
 mutants: ## Whether the simulator sees each of its seeded bugs: builds the controller some seventy times
 	@$(CARGO) run --quiet --package tidegate-simulator -- mutants

@@ -99,6 +99,9 @@ struct How {
     /// Stop after so many failures
     #[arg(long, default_value_t = 20)]
     failures: usize,
+    /// Do not tell how far it is
+    #[arg(long)]
+    quiet: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -185,7 +188,7 @@ impl How {
     fn settings(&self) -> Settings {
         let usual = Settings::default();
         let threads = self.threads.unwrap_or(usual.threads);
-        Settings { threads, progress: true, most_failures: self.failures, ..usual }
+        Settings { threads, progress: !self.quiet, most_failures: self.failures, ..usual }
     }
 }
 
