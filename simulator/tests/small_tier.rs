@@ -68,6 +68,13 @@ const FOUND: &[&str] = &[
     // An abort was heard half a minute after the last of several failures.
     "superseded#61375 for 3600s | 3234039ms: user release blue | 3312249ms: answers 403 17s | 3359548ms: user abort | \
      3370682ms: answers 503 4s | 3389210ms: answer 422",
+    // A restart in the midst of an abort made pods without end.
+    "scaled#70390 | 380573ms: user release red | 490400ms: user restart | 493139ms: user abort",
+    // All pods of a canary without weight were restarted, and in the moment in which they were ready it got its first weight.
+    "dynamic#227 for 3600s | 722547ms: user swap | 1100762ms: clock -4823ms | 1142255ms: user release grey | \
+     1563409ms: user swap | 1690061ms: user release red | 1783544ms: user release green | 1784181ms: user restart",
+    // Stable, too small for what it had, got more since the canary was too small as well.
+    "dynamic#70624 for 3600s | 2949423ms: user scale 2 | 3002492ms: user release red",
     // A pod more to restart another one, and a new version at the same moment: together beyond maxSurge.
     "workload-ref#1 | 20s: user release red | 60s: watch replicasets late 19890ms | 60s: user restart | 65s: user release gold",
 ];

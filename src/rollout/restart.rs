@@ -45,14 +45,20 @@ pub(super) fn is_due(rollout: &Rollout, now: Timestamp) -> bool {
 /// an outage.
 pub(super) fn make_room(scene: &Scene<'_>, traffic: &Traffic<'_>, wishes: &mut Wishes) {
     let Some(at) = due(scene) else { return };
-    // Those that only wait to go have served their time.
-    let lasting = scene.revisions.stable.into_iter().chain(scene.revisions.new);
+    // Those that only wait to go have served their time, an aborted version as well.
+    let goes_on = !scene.observed.abort || scene.is_promoted(scene.observed);
+    let lasting = scene.revisions.stable.into_iter().chain(scene.revisions.new.filter(|_| goes_on));
     let size = |set: &ReplicaSet| wishes.replicas.get(&set.name).copied().unwrap_or(set.replicas);
     let mut restarting = lasting.filter(|set| size(set) > 0 && candidates(scene, set, at).next().is_some());
     let Some(first) = restarting.next() else { return };
     if guard::is_stuck(scene.world, &scene.revisions, traffic, first, &wishes.replicas) {
-        let size = size(first);
-        wishes.replicas.insert(first.name.clone(), size + 1);
+        // Where the strategy keeps the size that there is, room has been made once there is a pod that need not go.
+        let is_made = !wishes.replicas.contains_key(&first.name)
+            && i32::try_from(candidates(scene, first, at).count()).is_ok_and(|old| old < first.replicas);
+        if !is_made {
+            let size = size(first);
+            wishes.replicas.insert(first.name.clone(), size + 1);
+        }
     }
 }
 
@@ -74,6 +80,11 @@ pub(super) fn follow(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traffic
         let resized = |set: &ReplicaSet| admitted.replicas.get(&set.name).is_some_and(|size| *size != set.replicas);
         if !sets().all(counted) || sets().any(resized) {
             draft.wake_after(scene.world.now, REPORT_SECONDS);
+            return;
+        }
+        // As long as proxies do not know them they get no weight, which is seen only while a restart goes on.
+        if let Some(known) = sets().filter_map(|set| guard::unknown_to_proxies_until(scene.world, traffic, set)).max() {
+            draft.wake_at(known);
             return;
         }
         draft.because("all pods are newer than restartAt");

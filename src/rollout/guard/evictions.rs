@@ -42,6 +42,16 @@ pub fn reports_its_pods(world: &World, set: &ReplicaSet) -> bool {
     set.status.available == listed(world, set)
 }
 
+/// Until when proxies may know none of the available pods of a ReplicaSet, since all have just become so. None when they know
+/// one, when the pods were not listed, and when no router sends anything anywhere.
+pub fn unknown_to_proxies_until(world: &World, traffic: &Traffic<'_>, set: &ReplicaSet) -> Option<Timestamp> {
+    let pods = world.pods.iter().flatten().filter(|pod| traffic.is_routed() && pod.controller == set.uid);
+    // By a clock that is behind that of the kubelets they may be ready in the future.
+    let ready_since = pods.filter(|pod| !pod.over).filter_map(|pod| pod.ready_since);
+    let known = ready_since.min()?.checked_add(traffic.propagation_delay).unwrap_or(Timestamp::MAX);
+    (known > world.now).then_some(known)
+}
+
 /// Whether not one pod of a ReplicaSet could ever be evicted, even with all pods of these sizes available.
 pub fn is_stuck(
     world: &World,

@@ -47,7 +47,7 @@ use super::revision::{self, Revisions};
 use super::services;
 use super::world::{ReplicaSet, Service, World};
 
-pub use self::evictions::{evictions, is_stuck, reports_its_pods};
+pub use self::evictions::{evictions, is_stuck, reports_its_pods, unknown_to_proxies_until};
 pub use self::traffic::{Left, Traffic};
 pub use self::workload::workload_keeps;
 

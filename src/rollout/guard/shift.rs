@@ -8,6 +8,7 @@ use crate::api::names;
 use crate::traffic::Split;
 use crate::traffic::istio::destination_rule;
 
+use super::evictions::unknown_to_proxies_until;
 use super::traffic::{Role, has_pods};
 use super::{Admitted, Guard, Hold, kept};
 
@@ -157,6 +158,12 @@ impl Guard<'_> {
                 return Some((format!("Service {service} has too few available pods for a weight of {weight}"), None));
             }
         }
+        if self.traffic.highest(router, Role::Canary, false) == 0
+            && let Some(until) =
+                selected.iter().map(|one| unknown_to_proxies_until(self.world, self.traffic, one)).min().flatten()
+        {
+            return Some((format!("the pods of Service {service} have all been restarted just now"), Some(until)));
+        }
         let until = self.traffic.services_settle.get(service).copied();
         if until.is_some() && self.led_nowhere(service) {
             return Some((format!("Service {service} had no pods until just now"), until));
@@ -204,7 +211,11 @@ impl Guard<'_> {
             let at_most = if self.led_nowhere(stable) { 0 } else { capacity };
             capacity = behind.map(|one| self.pods_carry(kept(one).into())).fold(at_most, i32::min);
         }
-        (most - capacity).min(self.capacity(canary)).min(highest).max(0)
+        // Where both lack pods, neither gets more than falls to each of its pods. An abort takes what the canary cannot carry.
+        let [of_stable, of_canary] = [stable, canary].map(|service| self.pods(service));
+        let even = if self.aborted { 0 } else { i64::from(most) * of_canary / (of_stable + of_canary).max(1) };
+        let bearable = self.capacity(canary).max(i32::try_from(even).unwrap_or(most));
+        (most - capacity).min(bearable).min(highest).max(0)
     }
 
     pub(super) fn services(&self, wanted: &BTreeMap<String, String>, admitted: &mut Admitted) {
@@ -284,7 +295,7 @@ impl Guard<'_> {
             Some(weight) => self.ready_for(target, weight.max(left(unsettled))),
             None if self.is_active(service) => {
                 // Not to fewer pods than now is never worse, so that the way back is open from a version in ruins.
-                let now: i64 = self.selected(service).into_iter().map(|one| i64::from(kept(one))).sum();
+                let now = self.pods(service);
                 let now = if current.is_some() { i32::try_from(now).unwrap_or(i32::MAX) } else { i32::MAX };
                 self.ready_for(target, self.traffic.total()).min(now.max(1))
             }
@@ -357,11 +368,16 @@ impl Guard<'_> {
     fn capacity(&self, service: &str) -> i32 {
         let selected = self.selected(service);
         let total = self.traffic.total();
-        let pods: i64 = selected.iter().map(|one| i64::from(kept(one))).sum();
+        let pods = self.pods(service);
         match selected[..] {
             [one] if pods > 0 && self.carries(one, total) => total,
             _ => self.pods_carry(pods),
         }
+    }
+
+    /// The available pods that a Service selects now, and that stay.
+    fn pods(&self, service: &str) -> i64 {
+        self.selected(service).into_iter().map(|one| i64::from(kept(one))).sum()
     }
 
     /// The largest weight that so many available pods can carry.

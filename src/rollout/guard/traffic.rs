@@ -38,6 +38,8 @@ pub struct Traffic<'a> {
     pub routes_settle: Option<Timestamp>,
     /// The same for Services, by name; only those for which it is not over.
     pub services_settle: BTreeMap<String, Timestamp>,
+    /// For how long what directs traffic may act as it was before.
+    pub(super) propagation_delay: SignedDuration,
     total: i32,
 }
 
@@ -107,6 +109,7 @@ impl<'a> Traffic<'a> {
                 .chain(gone_subsets)
                 .filter_map(|(name, since)| Some((name.to_owned(), settles(since)?)))
                 .collect(),
+            propagation_delay: delay,
             left,
             recorded: former::is_recorded(&world.rollout),
             total,
