@@ -68,8 +68,8 @@ fn present(world: &World) -> Option<(PodTemplate, LabelSelector)> {
     Some((revision::own_template(set), selector))
 }
 
-/// Records which version of the workload was acted upon: on the Rollout, where clients compare it with the status. With the
-/// first one, that a Deployment's pods are to be taken over: the next version may come before that is done.
+/// Records which version of the workload was acted upon: on the Rollout, where clients compare it with the status. Before
+/// there is any revision, also that a Deployment's pods are to be taken over: the next one may come before that is done.
 pub(super) fn record(draft: &mut Draft<'_>) {
     let rollout = &*draft.world.rollout;
     let noted = rollout.metadata.annotations.as_ref().and_then(|all| all.get(WORKLOAD_GENERATION));
@@ -84,9 +84,8 @@ pub(super) fn record(draft: &mut Draft<'_>) {
             .map_or("no workload any more".to_owned(), |generation| format!("workload generation {generation}"));
         draft.because(what.as_str());
         let mut annotations = json!({ (WORKLOAD_GENERATION): generation });
-        if noted.is_none()
-            && let Some(name) = taken_over(draft.world)
-        {
+        let is_first = draft.status.current_pod_hash.is_empty();
+        if let Some(name) = taken_over(draft.world).filter(|_| is_first) {
             annotations[TAKES_OVER] = name.into();
         }
         annotate(draft, annotations, what);
