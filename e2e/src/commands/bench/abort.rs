@@ -126,17 +126,21 @@ impl Subject {
                     event.is(user, resource, NAMESPACE) && event.object_ref.as_ref().is_some_and(|it| it.name == name)
                 })
             };
-            let aborted = of(ADMIN, "rollouts", &self.name).next().map(|event| event.stage_timestamp);
+            let aborted = of(ADMIN, "rollouts", &self.name).next();
             let routed = of(CONTROLLER, resource, &route).find(|event| event.weight(&self.canary()) == Some(0));
-            let routed = routed.map(|event| event.stage_timestamp);
-            latency = aborted.zip(routed).map(|(aborted, routed)| routed.duration_since(aborted).as_secs_f64() * 1e3);
+            latency = aborted.zip(routed).map(|(aborted, routed)| {
+                let received = routed.stage_timestamp.duration_since(aborted.request_received_timestamp);
+                let stored = routed.stage_timestamp.duration_since(aborted.stage_timestamp);
+                (received.as_secs_f64() * 1e3, stored.as_secs_f64() * 1e3)
+            });
             Ok(latency.is_some())
         })
         .await
         .with_context(|| self.name.clone())?;
-        let latency = latency.context("it has just been measured")?;
-        ensure!(latency >= 0.0, "{}: the weight was 0 before the abort", self.name);
-        Ok(latency)
+        let (received, stored) = latency.context("it has just been measured")?;
+        ensure!(received >= 0.0, "{}: the weight was 0 before the abort", self.name);
+        // The answer comes after it is stored: a quick controller is done before that.
+        Ok(stored.max(0.0))
     }
 
     async fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
