@@ -286,6 +286,7 @@ fn whats(base: &Base) -> Vec<What> {
     .map(What::User)
     .into();
     whats.extend([What::Clock(4_000), What::Clock(-4_000), What::Quota(a_while), What::Node(a_while)]);
+    whats.push(What::Behind(Millis(1_000), a_while));
     for version in [Version::Stable, Version::Canary] {
         whats.extend([What::Evict(version), What::Unready(version, a_while)]);
     }

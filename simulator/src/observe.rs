@@ -23,6 +23,7 @@ pub const HOST: &str = "web.example";
 
 pub const ROLLOUTS: &str = "rollouts.argoproj.io";
 pub const REPLICA_SETS: &str = "replicasets.apps";
+pub const PODS: &str = "pods";
 pub const SERVICES: &str = "services";
 pub const HTTP_ROUTES: &str = "httproutes.gateway.networking.k8s.io";
 pub const INGRESSES: &str = "ingresses.networking.k8s.io";
@@ -190,6 +191,20 @@ impl View {
     /// The Rollout, or nothing.
     pub fn rollout(&self) -> &Value {
         self.object(ROLLOUTS, "web").unwrap_or(&Value::Null)
+    }
+
+    /// How many pods of a ReplicaSet are ready and not about to go, which it may not have reported yet.
+    pub fn ready_pods(&self, set: &str) -> i64 {
+        let owned = self.all(PODS).map(|(_, pod)| pod).filter(|pod| {
+            let owners = pod["metadata"]["ownerReferences"].as_array();
+            owners.is_some_and(|owners| owners.iter().any(|owner| owner["name"] == set))
+        });
+        let ready = |pod: &&Value| {
+            let conditions = pod["status"]["conditions"].as_array();
+            pod["metadata"]["deletionTimestamp"].is_null()
+                && conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+        };
+        owned.filter(ready).count() as i64
     }
 
     /// `spec.replicas` of the Rollout.

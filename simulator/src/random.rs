@@ -59,7 +59,8 @@ fn what(random: &mut Rng) -> What {
             What::Metrics(moods[random.usize(..moods.len())], seconds(random, 1, 40))
         }
         58..=81 => What::User(user(random)),
-        82..=85 => What::Router(router(random), seconds(random, 5, 60)),
+        82..=84 => What::Router(router(random), seconds(random, 5, 60)),
+        85 => What::Behind(Millis(random.u64(20..2_000)), seconds(random, 1, 40)),
         86..=89 => What::Evict(version(random)),
         90..=91 => What::Quota(seconds(random, 5, 60)),
         92..=94 => What::Unready(version(random), seconds(random, 2, 40)),

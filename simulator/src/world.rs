@@ -305,6 +305,11 @@ impl World {
                 lasts(time).await;
                 self.cluster.set_node("node-1", true);
             }
+            What::Behind(delay, time) => {
+                self.cluster.set_replica_sets_behind(Duration::from_millis(delay.0));
+                lasts(time).await;
+                self.cluster.set_replica_sets_behind(Duration::ZERO);
+            }
             What::Edit(edit) => self.edit(*edit),
             What::Outage(answer, time) => self.injector.refuse_writes(*answer, *time),
             _ => {}

@@ -37,6 +37,9 @@ const FOUND: &[&str] = &[
     // The background analysis began late, and the bad version was promoted before it had said anything.
     "background-bad#1 | event 1: watch analysisruns drop",
     "background-bad#1 | event 1: watch analysisruns lag 1",
+    // Pods were counted that had gone with a size in between: stable shrank for the canary, and grew again for an abort.
+    "basic#1 | 3300ms: replicasets behind 300ms 10s | 4100ms: user abort",
+    "basic#1 | 3300ms: replicasets behind 1s 10s | 5200ms: user abort",
     // Nobody looked again for what a watch had lost.
     "gateway#1 | event 1: watch httproutes drop",
     "gateway#1 | event 20: watch replicasets drop",

@@ -48,6 +48,12 @@ impl ReplicaSet {
         self.labels.get(names::POD_TEMPLATE_HASH).map_or("", String::as_str)
     }
 
+    /// Whether the status is about the present spec. Until then pods that it counts may be gone, with a size that the
+    /// ReplicaSet had in between.
+    pub fn is_reported(&self) -> bool {
+        self.status.observed_generation >= self.generation
+    }
+
     /// The revision in the annotation; 0 when there is none or it is not a number.
     pub fn revision(&self) -> i64 {
         self.annotations.get(names::REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -99,9 +99,7 @@ pub(super) fn is_ready(scene: &Scene<'_>, strategy: &BlueGreenStrategy, status: 
 }
 
 fn is_complete(replica_set: &ReplicaSet, size: i32) -> bool {
-    // Pods that are reported of an earlier size may have gone with it.
-    let reported = replica_set.status.observed_generation >= replica_set.generation;
-    replica_set.replicas == size && Counts::from(replica_set).kept() >= size && reported
+    replica_set.replicas == size && Counts::from(replica_set).kept() >= size && replica_set.is_reported()
 }
 
 /// Why an earlier version needs no pause and no analysis to come back, if so: it has served before, and either it is recent

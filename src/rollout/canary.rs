@@ -238,9 +238,7 @@ fn promotion(scene: &Scene<'_>, status: &RolloutStatus, ready: Ready) -> Option<
     let threshold = scene.canary.replica_progress_threshold.as_ref();
     let counts = Counts::from(new);
     let enough = counts.kept() >= scene.replicas || replicas::enough_available(scene.replicas, counts, threshold);
-    // Pods that are reported of an earlier size may have gone with it.
-    let reported = new.status.observed_generation >= new.generation;
-    if !enough || !reported {
+    if !enough || !new.is_reported() {
         return None;
     }
     if status.promote_full {

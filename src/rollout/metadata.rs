@@ -22,7 +22,7 @@ use super::world::ReplicaSet;
 pub(super) fn is_pending(replica_set: &ReplicaSet) -> bool {
     replica_set.annotations.contains_key(PODS_METADATA)
         // The controller of ReplicaSets may still make pods of the template as it was.
-        && replica_set.status.observed_generation >= replica_set.generation
+        && replica_set.is_reported()
 }
 
 /// Brings the metadata of all ReplicaSets and of their pods to what the strategy says.

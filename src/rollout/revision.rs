@@ -327,12 +327,7 @@ pub(super) fn beyond_history(draft: &mut Draft<'_>, revisions: &Revisions<'_>) -
     let mut others = revisions.others.clone();
     others.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     others.truncate(others.len().saturating_sub(limit));
-    let idle = |one: &&ReplicaSet| {
-        one.replicas == 0
-            && one.status.replicas == 0
-            && one.status.observed_generation >= one.generation
-            && !one.deleting
-    };
+    let idle = |one: &&ReplicaSet| one.replicas == 0 && one.status.replicas == 0 && one.is_reported() && !one.deleting;
     let (old, young): (Vec<_>, Vec<_>) =
         others.into_iter().filter(idle).partition(|one| after(one.created, IN_FLIGHT_SECONDS) <= world.now);
     young.into_iter().for_each(|one| draft.wake_at(after(one.created, IN_FLIGHT_SECONDS)));

@@ -230,6 +230,11 @@ impl Cluster {
         self.change(|models| models.workloads.set_node(node, up));
     }
 
+    /// Lets the controller of ReplicaSets hear of every change so much later, of sizes and of pods alike.
+    pub fn set_replica_sets_behind(&self, behind: Duration) {
+        self.change(|models| models.workloads.set_behind(behind));
+    }
+
     /// Evicts a pod: it ends within its grace period, and its ReplicaSet makes another.
     ///
     /// # Errors

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::manifests::{
-    DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, SUBSETS, UNDECIDED,
+    BASIC, DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, SUBSETS, UNDECIDED,
 };
 use super::table::{release, until};
 use super::{Base, Goal, Step};
 use crate::observe::ROLLOUTS;
-use crate::script::{Answer, Metrics, Millis, User, Version, What};
+use crate::script::{Answer, Metrics, Millis, Router, User, Version, What};
 
 /// All of them.
 pub static PATHS: &[Base] = &[
@@ -23,9 +23,33 @@ pub static PATHS: &[Base] = &[
             user(User::Promote),
         ]
     }),
+    // ReplicaSets report late, and an abort comes while stable still reports a pod that has just been deleted.
+    path("reported-late", BASIC, Goal::Aborted("blue"), || {
+        vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            Step::Befall(What::Behind(Millis(1_000), Millis(15_000))),
+            user(User::Promote),
+            Step::Wait(Duration::from_millis(1_500)),
+            user(User::Abort),
+        ]
+    }),
     // Half of the traffic is at a version that another one replaces.
     path("superseded-late", GATEWAY, Goal::Alone("red"), || {
         vec![
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+            until(Goal::PausedAt(3, "green")),
+            release("red"),
+            until(Goal::PausedAt(1, "red")),
+            user(User::Promote),
+        ]
+    }),
+    // The same behind gateways that follow four seconds later than they say.
+    path("superseded-behind-late-gateways", GATEWAY, Goal::Alone("red"), || {
+        vec![
+            Step::Befall(What::Router(Router::Late(Millis(4_000)), Millis(600_000))),
             release("green"),
             until(Goal::PausedAt(1, "green")),
             user(User::Promote),

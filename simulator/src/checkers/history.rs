@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidegate::sandbox::{Change, Op};
 
 use super::{Checker, Violation};
-use crate::observe::{Asked, HASH, HTTP_ROUTES, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
+use crate::observe::{Asked, HASH, HTTP_ROUTES, PODS, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
 
 /// A history as it goes on, and what a checker says of it.
 pub struct History<C> {
@@ -50,7 +50,12 @@ impl<C: Checker + Default> History<C> {
         self.change(ROLLOUTS, "web", rollout, false)
     }
 
+    /// A ReplicaSet, and as many ready pods as it reports.
     pub fn set(&mut self, hash: &str, wanted: i64, available: i64) -> &mut Self {
+        self.pods(hash, available).reports(hash, wanted, available)
+    }
+
+    pub fn reports(&mut self, hash: &str, wanted: i64, available: i64) -> &mut Self {
         let name = format!("web-{hash}");
         let object = json!({
             "metadata": {"labels": {HASH: hash}, "ownerReferences": [{"kind": "Rollout", "controller": true}]},
@@ -58,6 +63,18 @@ impl<C: Checker + Default> History<C> {
             "status": {"availableReplicas": available},
         });
         self.change(REPLICA_SETS, &name, object, false)
+    }
+
+    /// The ready pods of a version.
+    pub fn pods(&mut self, hash: &str, ready: i64) -> &mut Self {
+        for index in 0..8 {
+            let pod = json!({
+                "metadata": {"ownerReferences": [{"name": format!("web-{hash}"), "controller": true}]},
+                "status": {"conditions": [{"type": "Ready", "status": if index < ready { "True" } else { "False" }}]},
+            });
+            self.change(PODS, &format!("web-{hash}-{index}"), pod, false);
+        }
+        self
     }
 
     pub fn service(&mut self, name: &str, hash: &str) -> &mut Self {

@@ -1,5 +1,5 @@
-//! S4: `status.stableRS` changes only to the version that was being released, once it has gone through all of its steps,
-//! and only to one that has had its pods.
+//! S4: `status.stableRS` changes only to the version that was being released, once it has gone through all of its steps and
+//! its routes, if there are any, give it all of the traffic, and only to one that has had its pods.
 //!
 //! A way back to what was stable before, and a release without steps, may be decided, made and promoted before any status
 //! tells that it has begun (after several crashes, say): then the status that promotes it must tell both.
@@ -54,6 +54,11 @@ impl Checker for Stable {
             found.push(violated("S4", view, format!("{new} becomes stable at step {index:?} of {steps}")));
         }
         let at_once = (was_stable || steps == 0) && change.object["status"]["currentPodHash"] == *new;
+        let shares = view.stored();
+        let share: f64 = view.sets().filter(|set| set.hash == new).map(|set| view.share_of(set.name, &shares)).sum();
+        if !skipped && steps > 0 && !shares.is_empty() && share < 0.999 {
+            found.push(violated("S4", view, format!("{new} becomes stable with {share:.2} of the traffic")));
+        }
         if before["currentPodHash"] != *new && !at_once {
             let what = format!("{new} becomes stable, and {} was being released", before["currentPodHash"]);
             found.push(violated("S4", view, what));
@@ -74,16 +79,21 @@ mod tests {
     #[test]
     fn it_fires_when_an_unproven_version_becomes_stable() {
         let mut history = History::<Stable>::released();
-        history.rollout(json!({"status": {"currentStepIndex": 4}})).rollout(json!({"status": {"stableRS": "b"}}));
+        history.route(0, 100).rollout(json!({"status": {"currentStepIndex": 4}}));
+        history.rollout(json!({"status": {"stableRS": "b"}}));
         assert_eq!(history.promises(), ["S4"], "it never had pods");
         let mut history = History::<Stable>::released();
-        history.set("b", 4, 4).rollout(json!({"status": {"stableRS": "b"}}));
+        history.set("b", 4, 4).route(0, 100).rollout(json!({"status": {"stableRS": "b"}}));
         assert_eq!(history.promises(), ["S4"], "it is at its first step");
         let mut history = History::<Stable>::released();
-        history.set("b", 4, 4).rollout(json!({"status": {"currentStepIndex": 4}}));
+        history.set("b", 4, 4).route(50, 50).rollout(json!({"status": {"currentStepIndex": 4}}));
+        history.rollout(json!({"status": {"stableRS": "b"}}));
+        assert_eq!(history.promises(), ["S4"], "it has half of the traffic");
+        let mut history = History::<Stable>::released();
+        history.set("b", 4, 4).route(0, 100).rollout(json!({"status": {"currentStepIndex": 4}}));
         history.rollout(json!({"status": {"stableRS": "b"}}));
         assert!(history.promises().is_empty());
-        history.set("c", 4, 4).rollout(json!({"status": {"stableRS": "c"}}));
+        history.service("web-canary", "c").set("c", 4, 4).rollout(json!({"status": {"stableRS": "c"}}));
         assert_eq!(history.promises(), ["S4"], "nobody releases it");
     }
 
@@ -91,7 +101,7 @@ mod tests {
     fn only_a_release_without_steps_may_be_told_at_once() {
         let both = json!({"status": {"stableRS": "c", "currentPodHash": "c"}});
         let mut history = History::<Stable>::released();
-        history.set("c", 4, 4).rollout(both.clone());
+        history.service("web-stable", "c").set("c", 4, 4).rollout(both.clone());
         assert_eq!(history.promises(), ["S4", "S4"], "no step allows it, and nobody releases it");
         let mut history = History::<Stable>::released();
         history.rollout(json!({"spec": {"strategy": {"canary": null, "blueGreen": {}}}}));

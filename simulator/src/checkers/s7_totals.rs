@@ -1,6 +1,9 @@
 //! S7: by the controller's doing there are never fewer available pods than `replicas − maxUnavailable`, nor, without
 //! traffic routing, more specified ones than `replicas + maxSurge`.
 //!
+//! Pods are counted as they are. What is lost by other hands may be unknown as long as ReplicaSets still report it; what the
+//! controller itself made go it must not count.
+//!
 //! A ReplicaSet that shrinks loses its unavailable pods first. Pods of a `workloadRef`'s Deployment count for the floor.
 //!
 //! With blue-green only pods that some traffic points at count: the others serve nobody, and their delay is what the user has
@@ -44,10 +47,12 @@ impl Checker for Totals {
             let most = if at >= unknown_since { most.max(had) } else { had };
             self.lost.insert(name.to_owned(), (view.now, most));
         }
-        let available = |set: &Set<'_>| match self.lost.get(set.name) {
-            Some((at, had)) if *at >= unknown_since => (*had).min(set.wanted),
-            _ => set.available.min(set.wanted),
+        let reported = |set: &Set<'_>| match self.lost.get(set.name) {
+            Some((at, had)) if *at >= unknown_since => *had,
+            _ => set.available,
         };
+        let there = |set: &Set<'_>| if view.now < view.pods_disturbed { i64::MAX } else { view.ready_pods(set.name) };
+        let available = |set: &Set<'_>| reported(set).min(there(set)).min(set.wanted);
         let counted = |set: &Set<'_>| matches!(set.owner, "Rollout" | "Deployment");
         if !counted(&now) {
             return;
@@ -57,7 +62,8 @@ impl Checker for Totals {
         if now.wanted < before && !view.is_first() {
             let others: i64 =
                 view.sets().filter(|set| counted(set) && set.name != name).map(|set| available(&set)).sum();
-            let (left, had) = (others + now.available.min(now.wanted), others + now.available.min(before));
+            let has = now.available.min(there(&now));
+            let (left, had) = (others + has.min(now.wanted), others + has.min(before));
             let size = view.smallest_size(60_000);
             let floor = size - view.may_be_missing(size);
             let serves =
@@ -87,7 +93,11 @@ mod tests {
 
     use super::*;
     use crate::checkers::history::History;
-    use crate::script::{Millis, When};
+    use crate::script::{Millis, Version, When};
+
+    fn eviction() -> Seen {
+        Seen::Struck(Fault::new(When::Write(1), What::Evict(Version::Canary)))
+    }
 
     #[test]
     fn it_fires_when_pods_go_before_others_came() {
@@ -99,9 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn it_fires_when_pods_are_counted_that_are_about_to_go() {
+        let mut history = History::<Totals>::released();
+        history.set("b", 2, 2).set("a", 1, 4).pods("a", 1).reports("a", 3, 4);
+        assert!(history.promises().is_empty());
+        history.reports("b", 1, 2);
+        assert_eq!(history.promises(), ["S7"], "one and one are there");
+    }
+
+    #[test]
     fn nobody_can_know_of_pods_that_are_lost_in_the_same_moment() {
         let mut history = History::<Totals>::released();
-        history.set("b", 4, 4).set("b", 4, 0).set("a", 0, 4);
+        history.set("b", 4, 4).see(eviction()).set("b", 4, 0).set("a", 0, 4);
         assert!(history.promises().is_empty());
         history.set("a", 4, 4).after(1).set("a", 0, 4);
         assert_eq!(history.promises(), ["S7"]);
@@ -111,11 +130,11 @@ mod tests {
     fn a_leader_that_stood_still_does_not_know_of_pods_that_were_lost_meanwhile() {
         let stands_still = || Seen::Struck(Fault::new(When::Write(1), What::Pause(Millis(4_000))));
         let mut history = History::<Totals>::released();
-        history.set("b", 4, 4).see(stands_still());
+        history.set("b", 4, 4).see(stands_still()).see(eviction());
         history.after(2_000).set("b", 4, 0).after(2_000).set("a", 0, 4);
         assert!(history.promises().is_empty());
         let mut history = History::<Totals>::released();
-        history.set("b", 4, 4).set("b", 4, 0).after(1).see(stands_still());
+        history.set("b", 4, 4).see(eviction()).set("b", 4, 0).after(1).see(stands_still());
         history.after(2_000).set("a", 0, 4);
         assert_eq!(history.promises(), ["S7"], "it was known before");
     }

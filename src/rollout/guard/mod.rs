@@ -357,5 +357,10 @@ fn kept(replica_set: &ReplicaSet) -> i32 {
     if replica_set.deleting { 0 } else { Counts::from(replica_set).kept() }
 }
 
+/// Those of them that are there for sure: of a size that has not been reported yet, none.
+fn surely_kept(replica_set: &ReplicaSet) -> i32 {
+    if replica_set.is_reported() { kept(replica_set) } else { 0 }
+}
+
 #[cfg(test)]
 mod tests;

@@ -152,6 +152,9 @@ impl Guard<'_> {
         if selected.iter().all(|one| kept(one) == 0) {
             return Some((format!("Service {service} has no available pods"), None));
         }
+        if let Some(one) = selected.iter().find(|one| !one.is_reported()) {
+            return Some((format!("ReplicaSet {} has not reported its pods yet", one.name), None));
+        }
         if let [_, _, ..] = selected[..] {
             // Several ReplicaSets behind one Service carry its weight together.
             if self.capacity(service) < weight {

@@ -7,7 +7,7 @@ use crate::rollout::revision;
 use crate::rollout::world::ReplicaSet;
 
 use super::traffic::{Role, has_pods};
-use super::{Admitted, Guard, Hold, kept};
+use super::{Admitted, Guard, Hold, kept, surely_kept};
 
 /// Pods that a ReplicaSet must keep for traffic.
 pub(super) struct Need {
@@ -122,7 +122,8 @@ impl Guard<'_> {
         left.any(|service| self.traffic.reaches(self.world, service, one, true))
     }
 
-    /// Raises sizes again until as many pods stay available as must.
+    /// Raises sizes again until as many pods stay available as must. What shrinks loses all that it may have, and what is
+    /// there for sure makes up for it.
     fn shrink_to_floor<'s>(
         &self,
         order: &[&'s ReplicaSet],
@@ -134,7 +135,7 @@ impl Guard<'_> {
             true => 0,
             false => i64::from(self.replicas) - i64::from(self.limits.unavailable),
         };
-        let available: i64 = order.iter().map(|one| i64::from(kept(one))).sum();
+        let available: i64 = order.iter().map(|one| i64::from(surely_kept(one))).sum();
         let mut spare = (available - fewest).max(0);
         for one in order {
             let size = sizes[one.name.as_str()];

@@ -169,7 +169,10 @@ fn name(one: usize) -> String {
 
 /// What the guard admits, and the writes that its caller would make of it.
 fn decide(state: &State, proposal: &Proposal) -> (Admitted, Vec<Write>) {
-    let world = world(state);
+    decide_in(state, world(state), proposal)
+}
+
+fn decide_in(state: &State, world: World, proposal: &Proposal) -> (Admitted, Vec<Write>) {
     let revisions = revisions(&world, state);
     let routers: &[&dyn Router] = if state.routes.is_empty() { &[] } else { &[&GatewayApiRouter] };
     let traffic = Traffic::observe(&world, STABLE, CANARY, routers);

@@ -61,6 +61,8 @@ pub(super) struct Workloads {
     behaviours: Behaviours,
     quotas: BTreeMap<String, usize>,
     lost_nodes: BTreeSet<String>,
+    /// How far the controller of ReplicaSets is behind.
+    behind: Duration,
     pods: BTreeMap<Name, pods::Pod>,
     /// The pods that an owner controls, by the owner's uid.
     owned: BTreeMap<String, BTreeSet<Name>>,
@@ -105,6 +107,7 @@ impl Workloads {
             behaviours: Behaviours::default(),
             quotas: BTreeMap::new(),
             lost_nodes: BTreeSet::new(),
+            behind: Duration::ZERO,
             pods: BTreeMap::new(),
             owned: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -135,7 +138,7 @@ impl Workloads {
                 let template = serde_json::json!({"metadata": change.object["spec"]["template"]["metadata"]});
                 let budgets = self.budgets_of(&name.namespace, [Some(&template), None]);
                 self.queue.extend(budgets.into_iter().map(Key::Budget));
-                self.queue.insert(Key::ReplicaSet(name));
+                self.expect_replica_set(name, now);
             }
             "deployments.apps" => drop(self.queue.insert(Key::Deployment(name))),
             budgets::RESOURCE if gone => drop(self.budgets.remove(&name)),
@@ -213,6 +216,19 @@ impl Workloads {
             self.lost_nodes.insert(node.to_owned());
         }
         self.queue.extend(self.pods.keys().cloned().map(Key::Pod));
+    }
+
+    /// How long after a change the controller of ReplicaSets hears of it from now on.
+    pub(super) fn set_behind(&mut self, behind: Duration) {
+        self.behind = behind;
+    }
+
+    fn expect_replica_set(&mut self, name: Name, now: Instant) {
+        if self.behind.is_zero() {
+            self.queue.insert(Key::ReplicaSet(name));
+        } else {
+            self.wake(now + self.behind, Key::ReplicaSet(name));
+        }
     }
 
     fn wake(&mut self, at: Instant, key: Key) {

@@ -55,7 +55,7 @@ impl Workloads {
         for owner in [change.previous.as_deref(), Some(&**object)].into_iter().flatten().filter_map(controller) {
             let owner_name = Name::new(&name.namespace, owner["name"].as_str().unwrap_or_default());
             match owner["kind"].as_str() {
-                Some("ReplicaSet") => drop(self.queue.insert(Key::ReplicaSet(owner_name))),
+                Some("ReplicaSet") => self.expect_replica_set(owner_name, now),
                 Some("Job") => drop(self.queue.insert(Key::Job(owner_name))),
                 _ => {}
             }

@@ -193,6 +193,31 @@ async fn a_quota_stops_pods_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_controller_of_replica_sets_that_is_behind_reports_pods_that_it_has_just_deleted() {
+    let cluster = cluster();
+    cluster.user().create("replicasets.apps", "default", replica_set("web", 3, &Value::Null, &json!({}))).unwrap();
+    seconds(5.0).await;
+    cluster.set_replica_sets_behind(Duration::from_secs(1));
+    scale(&cluster, "web", 2);
+    seconds(0.5).await;
+    assert_eq!((counts(&status(&cluster, "web")), pods(&cluster)), ([3, 3, 3], 3), "it has not heard of it");
+    seconds(1.0).await;
+    let before = status(&cluster, "web");
+    assert_eq!((counts(&before), pods(&cluster)), ([3, 3, 3], 2), "counted before one was deleted");
+    scale(&cluster, "web", 3);
+    assert!(status(&cluster, "web")["observedGeneration"].as_i64() < Some(3));
+    cluster.set_replica_sets_behind(Duration::ZERO);
+    seconds(5.0).await;
+    assert_eq!((counts(&status(&cluster, "web")), pods(&cluster)), ([3, 3, 3], 3));
+}
+
+/// The pods that are not about to go.
+fn pods(cluster: &Cluster) -> usize {
+    let pods = cluster.user().list("pods", "default");
+    pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).count()
+}
+
+#[tokio::test(start_paused = true)]
 async fn evicted_pods_and_pods_of_lost_nodes_are_missed() {
     let cluster = cluster();
     cluster.user().create("services", "default", service("web")).unwrap();
