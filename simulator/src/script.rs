@@ -75,6 +75,8 @@ pub enum What {
     Node(Millis),
     /// The controller of ReplicaSets hears of every change so much later.
     Behind(Millis, Millis),
+    /// The endpoints of Services follow so much later. Whoever makes pods fewer that have traffic loses requests then.
+    Endpoints(Millis, Millis),
     /// Somebody else edits an object of the release.
     Edit(Edit),
 }
@@ -230,7 +232,7 @@ impl Fault {
         match &self.what {
             What::Metrics(_, time) | What::Router(_, time) | What::Quota(time) | What::Unready(_, time) => *time,
             What::Node(time) | What::Pause(time) => *time,
-            What::Behind(delay, time) => Millis(time.0 + delay.0),
+            What::Behind(delay, time) | What::Endpoints(delay, time) => Millis(time.0 + delay.0),
             What::Watch { how: WatchHow::Late(time), .. } => *time,
             What::Watch { how: WatchHow::Lag(_), .. } => Millis(60_000),
             // Nobody knows of it: whoever waits for it reads after 20 s, and a user's deed is found when all is read anew.
@@ -260,7 +262,12 @@ impl Fault {
             What::User(_) => "A8 edit",
             What::Router(..) => "A9 router",
             What::Edit(_) => "A9 foreign",
-            What::Evict(_) | What::Quota(_) | What::Unready(..) | What::Node(_) | What::Behind(..) => "A9 pods",
+            What::Evict(_)
+            | What::Quota(_)
+            | What::Unready(..)
+            | What::Node(_)
+            | What::Behind(..)
+            | What::Endpoints(..) => "A9 pods",
         }
     }
 
@@ -340,6 +347,7 @@ impl fmt::Display for What {
             Self::Quota(time) => write!(f, "quota {time}"),
             Self::Unready(version, time) => write!(f, "unready {} {time}", version.word()),
             Self::Node(time) => write!(f, "node {time}"),
+            Self::Endpoints(delay, time) => write!(f, "endpoints late {delay} {time}"),
             Self::Behind(delay, time) => write!(f, "replicasets behind {delay} {time}"),
             Self::Edit(Edit::Route) => f.write_str("edit route"),
             Self::Edit(Edit::Service) => f.write_str("edit service"),
@@ -516,6 +524,7 @@ fn fault(text: &str) -> Option<Fault> {
         ["quota", time] => What::Quota(millis(time)?),
         ["unready", which, time] => What::Unready(version(which)?, millis(time)?),
         ["node", time] => What::Node(millis(time)?),
+        ["endpoints", "late", delay, time] => What::Endpoints(millis(delay)?, millis(time)?),
         ["replicasets", "behind", delay, time] => What::Behind(millis(delay)?, millis(time)?),
         ["edit", "route"] => What::Edit(Edit::Route),
         ["edit", "service"] => What::Edit(Edit::Service),
@@ -536,10 +545,10 @@ mod tests {
                     | 95s: watch services lag 3 | write 4: leader 12s | 10s: clock -3600000ms | 95s: metrics nan 30s \
                     | 95s: router late 4s 60s | 95s: router lies 60s | 95s: user release green | 95s: user scale 8 \
                     | 95s: user abort | 95s: evict stable | 95s: quota 30s | 95s: unready canary 20s | 95s: node 20s \
-                    | 95s: replicasets behind 300ms 20s \
+                    | 95s: replicasets behind 300ms 20s | 95s: endpoints late 3s 20s \
                     | 1s: edit route | 2s: edit service | write 3: answers 403 10s | 5s: user break";
         let script: Script = line.parse().unwrap();
-        assert_eq!(script.faults.len(), 24);
+        assert_eq!(script.faults.len(), 25);
         assert_eq!(
             script.to_string().split_whitespace().collect::<Vec<_>>(),
             line.split_whitespace().collect::<Vec<_>>()

@@ -310,6 +310,11 @@ impl World {
                 lasts(time).await;
                 self.cluster.set_replica_sets_behind(Duration::ZERO);
             }
+            What::Endpoints(delay, time) => {
+                self.cluster.set_endpoints_delay(Duration::from_millis(delay.0));
+                lasts(time).await;
+                self.cluster.set_endpoints_delay(tidegate::sandbox::workloads::Settings::default().endpoints_delay);
+            }
             What::Edit(edit) => self.edit(*edit),
             What::Outage(answer, time) => self.injector.refuse_writes(*answer, *time),
             _ => {}

@@ -235,6 +235,11 @@ impl Cluster {
         self.change(|models| models.workloads.set_behind(behind));
     }
 
+    /// Lets the endpoints of Services follow so long after their pods and selectors.
+    pub fn set_endpoints_delay(&self, delay: Duration) {
+        self.change(|models| models.workloads.set_endpoints_delay(delay));
+    }
+
     /// Evicts a pod: it ends within its grace period, and its ReplicaSet makes another.
     ///
     /// # Errors

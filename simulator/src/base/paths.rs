@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::manifests::{
-    BASIC, DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY, SUBSETS, UNDECIDED,
+    BASIC, BLUE_GREEN, DEADLINE, DYNAMIC, EXPERIMENT, GATEWAY, INLINE, JUDGED_BLUE_GREEN, NGINX, SHORT_HISTORY,
+    SUBSETS, UNDECIDED, WINDOW,
 };
 use super::table::{release, until};
 use super::{Base, Goal, Step};
@@ -107,6 +108,21 @@ pub static PATHS: &[Base] = &[
             release("green"),
             until(Goal::PausedAt(1, "green")),
             user(User::Promote),
+        ]
+    }),
+    // Endpoints follow late: the version that was active until just now still gets requests.
+    path("switch-before-endpoints", BLUE_GREEN, Goal::Alone("green"), || {
+        vec![Step::Befall(What::Endpoints(Millis(3_000), Millis(600_000))), release("green")]
+    }),
+    // The version that may come back at once gets its pods one after the other.
+    path("window-short-of-pods", WINDOW, Goal::Alone("blue"), || {
+        vec![
+            release("green"),
+            until(Goal::Alone("green")),
+            release("red"),
+            until(Goal::PausedAt(1, "red")),
+            Step::Befall(What::Quota(Millis(20_000))),
+            release("blue"),
         ]
     }),
     path("restart", GATEWAY, Goal::Alone("blue"), || {

@@ -3,9 +3,11 @@
 //! - The successful measurements of all runs are never more than the good values that the provider has answered.
 //! - No analysis or experiment step is passed without its run or Experiment being successful.
 //! - No version whose background analysis has failed becomes stable.
+//! - With blue-green no version gets the active Service without its analysis before the promotion being successful, and none
+//!   becomes stable without the one after it.
 //!
 //! Excused: a user who promotes past a step (the change is the user's, or `promoteFull` is set), and a version that a
-//! `rollbackWindow` lets skip its steps; 45 s after a user has changed the steps; and a version that is released again by a
+//! `rollbackWindow` lets skip its steps, or that has had the active Service before; 45 s after a user has changed the steps; and a version that is released again by a
 //! strategy that has no background analysis any more.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +16,7 @@ use serde_json::Value;
 use tidegate::sandbox::Op;
 
 use crate::checkers::{Checker, Violation, violated};
-use crate::observe::{ANALYSIS_RUNS, HASH, ROLLOUTS, Seen, View};
+use crate::observe::{ANALYSIS_RUNS, HASH, ROLLOUTS, SERVICES, Seen, View};
 
 const EXPERIMENTS: &str = "experiments.argoproj.io";
 
@@ -25,6 +27,11 @@ pub struct Verdict {
     successes: BTreeMap<String, i64>,
     /// Steps that a run or an Experiment was successful for, by the version's hash.
     passed: BTreeSet<(String, String)>,
+    /// Versions that a run of this type was successful for.
+    approved: BTreeSet<(String, String)>,
+    /// Versions that have been active, and stable.
+    served: BTreeSet<String>,
+    was_stable: BTreeSet<String>,
     /// Versions that a background analysis has condemned.
     condemned: BTreeSet<String>,
 }
@@ -41,11 +48,23 @@ impl Checker for Verdict {
             {
                 self.pass(&change.object);
             }
+            Seen::Change { change, by_user } if &*change.resource == SERVICES => {
+                let active = &view.rollout()["spec"]["strategy"]["blueGreen"]["activeService"];
+                let hash = text(&change.object["spec"]["selector"][HASH]);
+                if active.is_null() || change.object["metadata"]["name"] != *active || !self.served.insert(hash.clone())
+                {
+                    return;
+                }
+                if !by_user && view.now >= view.foreign {
+                    self.switched(&hash, view, found);
+                }
+            }
             Seen::Change { change, by_user } if &*change.resource == ROLLOUTS => {
                 let Some(previous) = change.previous.as_deref() else { return };
                 if !by_user && view.now >= view.foreign {
                     self.promotion(previous, &change.object, view, found);
                 }
+                self.was_stable.insert(text(&change.object["status"]["stableRS"]));
             }
             _ => {}
         }
@@ -65,7 +84,10 @@ impl Verdict {
             found.push(violated("S5", view, what));
         }
         match run["status"]["phase"].as_str() {
-            Some("Successful") => self.pass(run),
+            Some("Successful") => {
+                self.approved.insert((text(&meta["labels"][HASH]), text(&meta["labels"]["rollout-type"])));
+                self.pass(run);
+            }
             // Another attempt has a verdict of its own.
             Some("Pending" | "Running") if meta["labels"]["rollout-type"] == "Background" => {
                 self.condemned.remove(&text(&meta["labels"][HASH]));
@@ -89,6 +111,22 @@ impl Verdict {
         }
     }
 
+    /// A version has become the active one.
+    fn switched(&self, hash: &str, view: &View, found: &mut Vec<Violation>) {
+        let rollout = view.rollout();
+        let (spec, status) = (&rollout["spec"], &rollout["status"]);
+        let stable = text(&status["stableRS"]);
+        let judged = !spec["strategy"]["blueGreen"]["prePromotionAnalysis"].is_null();
+        let excused = stable.is_empty() || stable == hash || status["promoteFull"] == true;
+        if judged && !excused && spec["rollbackWindow"].is_null() && !self.is_approved(hash, "PrePromotion") {
+            found.push(violated("S5", view, format!("{hash} becomes active, and nothing has judged it before")));
+        }
+    }
+
+    fn is_approved(&self, hash: &str, by: &str) -> bool {
+        self.approved.contains(&(hash.to_owned(), by.to_owned()))
+    }
+
     fn promotion(&self, before: &Value, after: &Value, view: &View, found: &mut Vec<Violation>) {
         let (old, new) = (&before["status"], &after["status"]);
         let window = !after["spec"]["rollbackWindow"].is_null();
@@ -101,6 +139,12 @@ impl Verdict {
         if analyses && !first && old["stableRS"] != new["stableRS"] && self.condemned.contains(&text(&new["stableRS"]))
         {
             found.push(violated("S5", view, format!("{} becomes stable and its analysis has failed", new["stableRS"])));
+        }
+        let stable = text(&new["stableRS"]);
+        let judged = !after["spec"]["strategy"]["blueGreen"]["postPromotionAnalysis"].is_null();
+        let excused = first || old["stableRS"] == new["stableRS"] || self.was_stable.contains(&stable);
+        if judged && !excused && !self.is_approved(&stable, "PostPromotion") {
+            found.push(violated("S5", view, format!("{stable} becomes stable, and nothing has judged it when active")));
         }
         let index = |status: &Value| status["currentStepIndex"].as_u64().unwrap_or(0);
         let hash = text(&new["currentPodHash"]);
@@ -155,6 +199,32 @@ mod tests {
         history.rollout(json!({"status": {"currentStepIndex": 0}}));
         history.see(Seen::GoodMetric).change(ANALYSIS_RUNS, "web-b-0", run("Successful", 1), false);
         history.rollout(json!({"status": {"currentStepIndex": 1}}));
+        assert!(history.promises().is_empty());
+    }
+
+    #[test]
+    fn it_fires_when_blue_green_does_not_wait_for_its_analyses() {
+        let analyses = json!({"activeService": "web-active", "prePromotionAnalysis": {}, "postPromotionAnalysis": {}});
+        let strategy = json!({"spec": {"strategy": {"canary": null, "blueGreen": analyses}}});
+        let mut history = History::<Verdict>::released();
+        history.rollout(strategy.clone()).service("web-active", "a").service("web-active", "b");
+        assert_eq!(history.promises(), ["S5"]);
+        history.rollout(json!({"status": {"stableRS": "b"}}));
+        assert_eq!(history.promises(), ["S5"]);
+
+        let judged = |of: &str| {
+            let mut run = run("Successful", 0);
+            run["metadata"]["labels"]["rollout-type"] = of.into();
+            run
+        };
+        history.rollout(json!({"status": {"stableRS": "a"}})).change(
+            ANALYSIS_RUNS,
+            "pre",
+            judged("PrePromotion"),
+            false,
+        );
+        history.service("web-active", "b").change(ANALYSIS_RUNS, "post", judged("PostPromotion"), false);
+        history.rollout(json!({"status": {"stableRS": "b"}}));
         assert!(history.promises().is_empty());
     }
 

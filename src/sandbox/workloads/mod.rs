@@ -223,6 +223,11 @@ impl Workloads {
         self.behind = behind;
     }
 
+    /// How long after a change of a pod the endpoints of its Services follow from now on.
+    pub(super) fn set_endpoints_delay(&mut self, delay: Duration) {
+        self.settings.endpoints_delay = delay;
+    }
+
     fn expect_replica_set(&mut self, name: Name, now: Instant) {
         if self.behind.is_zero() {
             self.queue.insert(Key::ReplicaSet(name));
