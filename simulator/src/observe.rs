@@ -88,8 +88,10 @@ pub struct View {
     pub now: u64,
     /// The share of the users' requests that each destination gets: a Service, or `service#hash` for a subset of its pods.
     pub plane: BTreeMap<String, f64>,
-    /// Until when what happens may be due to pods that were taken away or made unready.
+    /// Until when what happens may be due to pods that were taken away or made unready, or could not be made.
     pub pods_disturbed: u64,
+    /// Until when it may be due to those that were taken away or made unready.
+    pub pods_lost: u64,
     /// Until when what happens may be due to other people's edits of routes, Services or the strategy.
     pub foreign: u64,
     /// Until when the API server answers badly, watches are late or the controller is down; in particular all writes may be
@@ -160,7 +162,11 @@ impl View {
         }
         match &fault.what {
             What::Evict(_) | What::Quota(_) | What::Unready(..) | What::Node(_) => {
-                self.pods_disturbed = self.pods_disturbed.max(over + AFTERMATH);
+                let until = over + AFTERMATH;
+                self.pods_disturbed = self.pods_disturbed.max(until);
+                if !matches!(fault.what, What::Quota(_)) {
+                    self.pods_lost = self.pods_lost.max(until);
+                }
             }
             What::Edit(Edit::Note) => {}
             What::Edit(_) | What::User(User::Delete | User::Swap | User::Steps) => {

@@ -47,16 +47,12 @@ pub static PATHS: &[Base] = &[
             user(User::Promote),
         ]
     }),
-    // The same behind gateways that follow four seconds later than they say.
-    path("superseded-behind-late-gateways", GATEWAY, Goal::Alone("red"), || {
+    // Gateways follow four seconds later than they say, and stable shrinks behind its weight.
+    path("dynamic-behind-late-gateways", DYNAMIC, Goal::Alone("green"), || {
         vec![
             Step::Befall(What::Router(Router::Late(Millis(4_000)), Millis(600_000))),
             release("green"),
             until(Goal::PausedAt(1, "green")),
-            user(User::Promote),
-            until(Goal::PausedAt(3, "green")),
-            release("red"),
-            until(Goal::PausedAt(1, "red")),
             user(User::Promote),
         ]
     }),
@@ -114,14 +110,16 @@ pub static PATHS: &[Base] = &[
     path("switch-before-endpoints", BLUE_GREEN, Goal::Alone("green"), || {
         vec![Step::Befall(What::Endpoints(Millis(3_000), Millis(600_000))), release("green")]
     }),
-    // The version that may come back at once gets its pods one after the other.
+    // The version that may come back at once gets one pod, and for half a minute no more.
     path("window-short-of-pods", WINDOW, Goal::Alone("blue"), || {
         vec![
             release("green"),
             until(Goal::Alone("green")),
-            release("red"),
-            until(Goal::PausedAt(1, "red")),
-            Step::Befall(What::Quota(Millis(20_000))),
+            Step::Wait(Duration::from_secs(2)),
+            Step::Befall(What::Quota(Millis(30_000))),
+            Step::Wait(Duration::from_millis(200)),
+            user(User::Scale(3)),
+            Step::Wait(Duration::from_secs(3)),
             release("blue"),
         ]
     }),

@@ -10,7 +10,7 @@
 //!
 //! Excused: the size that users want counts as the smallest of the last minute (pods need time to follow a user's growth).
 //! Available pods count as the most of the last 5 s before a share grew: no watch shows sooner that pods were lost. While
-//! pods are taken away or made unready, quota runs out or somebody else edits routes and Services, and for 45 s after, the
+//! pods are taken away or made unready, or somebody else edits routes and Services, and for 45 s after, the
 //! second and third rule are not looked at, nor the third where users wanted no pods at all; while routers lie about what they
 //! follow, and as long after, none is: nobody could know.
 
@@ -35,7 +35,7 @@ impl Checker for Capacity {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
         // Before the first version is stable there is no traffic to lose.
         let lied_to = view.now < view.lied_to;
-        let disturbed = view.now < view.pods_disturbed || view.now < view.foreign || view.is_first() || lied_to;
+        let disturbed = view.now < view.pods_lost || view.now < view.foreign || view.is_first() || lied_to;
         match seen {
             Seen::Change { change, .. } if &*change.resource == REPLICA_SETS => {
                 let name = change.object["metadata"]["name"].as_str().unwrap_or_default();

@@ -51,7 +51,7 @@ impl Checker for Totals {
             Some((at, had)) if *at >= unknown_since => *had,
             _ => set.available,
         };
-        let there = |set: &Set<'_>| if view.now < view.pods_disturbed { i64::MAX } else { view.ready_pods(set.name) };
+        let there = |set: &Set<'_>| if view.now < view.pods_lost { i64::MAX } else { view.ready_pods(set.name) };
         let available = |set: &Set<'_>| reported(set).min(there(set)).min(set.wanted);
         let counted = |set: &Set<'_>| matches!(set.owner, "Rollout" | "Deployment");
         if !counted(&now) {
