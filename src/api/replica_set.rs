@@ -38,6 +38,9 @@ pub struct ReplicaSetStatus {
     pub ready: i32,
     pub available: i32,
     pub observed_generation: i64,
+    /// While this is about an earlier spec: the fewest pods that were specified since, as far as that was seen. What it counts
+    /// beyond them may be gone.
+    pub least: i32,
     /// The condition `ReplicaFailure`, if it is there.
     pub failure: Option<Condition>,
 }
@@ -48,10 +51,21 @@ impl ReplicaSet {
         self.labels.get(names::POD_TEMPLATE_HASH).map_or("", String::as_str)
     }
 
-    /// Whether the status is about the present spec. Until then pods that it counts may be gone, with a size that the
-    /// ReplicaSet had in between.
+    /// Whether the status is about the present spec.
     pub fn is_reported(&self) -> bool {
         self.status.observed_generation >= self.generation
+    }
+
+    /// Takes from what was seen of it before what the object itself does not tell.
+    pub fn remember(&mut self, earlier: &Self) {
+        if self.template == earlier.template {
+            self.template.clone_from(&earlier.template);
+        }
+        // A size in between may have been missed.
+        if !self.is_reported() && self.generation <= earlier.generation + 1 {
+            let before = if earlier.is_reported() { earlier.replicas } else { earlier.status.least };
+            self.status.least = before.min(self.replicas);
+        }
     }
 
     /// The revision in the annotation; 0 when there is none or it is not a number.

@@ -98,9 +98,9 @@ impl Object {
                     now.spec.template.clone_from(&earlier.spec.template);
                 }
             }
-            (Self::ReplicaSet(now), Self::ReplicaSet(earlier)) if now.template == earlier.template => {
+            (Self::ReplicaSet(now), Self::ReplicaSet(earlier)) => {
                 if let Some(now) = Arc::get_mut(now) {
-                    now.template.clone_from(&earlier.template);
+                    now.remember(earlier);
                 }
             }
             (Self::Service(now), Self::Service(earlier)) if now.selector == earlier.selector => {
@@ -258,6 +258,7 @@ impl Envelope {
                 ready: status.ready_replicas,
                 available: status.available_replicas,
                 observed_generation: status.observed_generation,
+                least: 0,
                 failure: failure.map(|condition| {
                     let time = condition.last_transition_time.unwrap_or(Time(Timestamp::UNIX_EPOCH));
                     Condition {
@@ -466,5 +467,33 @@ mod tests {
         assert_eq!((replica_set.replicas, replica_set.status.ready, replica_set.status.available), (4, 3, 0));
         assert_eq!(replica_set.status.failure.as_ref().map(|c| c.message.as_str()), Some("quota"));
         assert_eq!(replica_set.template.to_value(), json!({"spec": {"x": 1}}));
+    }
+
+    #[test]
+    fn a_size_that_is_not_reported_yet_is_remembered_as_the_smallest_since() {
+        let seen = |generation: i64, replicas: i32, observed: i64, earlier: Option<&Object>| {
+            let mut object = envelope(json!({
+                "metadata": {"name": "web-1", "namespace": "shop", "uid": "2", "generation": generation},
+                "spec": {"replicas": replicas, "selector": {}, "template": {}},
+                "status": {"replicas": 2, "availableReplicas": 2, "observedGeneration": observed},
+            }))
+            .open(resource::REPLICA_SET);
+            earlier.into_iter().for_each(|earlier| object.remember(earlier));
+            object
+        };
+        let least = |object: &Object| match object {
+            Object::ReplicaSet(replica_set) => replica_set.status.least,
+            _ => panic!("{object:?}"),
+        };
+        let settled = seen(1, 2, 1, None);
+        let grown = seen(2, 4, 1, Some(&settled));
+        assert_eq!(least(&grown), 2);
+        let smaller = seen(2, 1, 1, Some(&settled));
+        let back = seen(3, 2, 1, Some(&smaller));
+        assert_eq!((least(&smaller), least(&back)), (1, 1), "one of the two that are reported may be gone");
+        let reported = seen(2, 1, 2, Some(&smaller));
+        assert_eq!(least(&seen(3, 2, 2, Some(&reported))), 1, "also if it was counted before it went");
+        assert_eq!(least(&seen(3, 2, 1, Some(&settled))), 0, "nobody has seen the size in between");
+        assert_eq!(least(&seen(3, 2, 1, None)), 0);
     }
 }

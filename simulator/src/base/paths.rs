@@ -173,6 +173,19 @@ pub static PATHS: &[Base] = &[
             user(User::Promote),
         ]
     }),
+    // The same behind gateways that still send the canary's Service everything.
+    path("undone-behind-late-gateways", GATEWAY, Goal::Alone("blue"), || {
+        vec![
+            Step::Befall(What::Router(Router::Late(Millis(4_000)), Millis(600_000))),
+            release("green"),
+            until(Goal::PausedAt(1, "green")),
+            user(User::Promote),
+            until(Goal::Released("green")),
+            release("blue"),
+            until(Goal::PausedAt(1, "blue")),
+            user(User::Promote),
+        ]
+    }),
     // What a user wants is there, and nothing can be done about it yet: states that pass at once otherwise.
     path("unheard-promote", GATEWAY, Goal::Alone("green"), || unheard(User::Promote)),
     path("unheard-promote-full", GATEWAY, Goal::Alone("green"), || unheard(User::PromoteFull)),

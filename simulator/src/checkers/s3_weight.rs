@@ -5,6 +5,8 @@
 //! so the step that follows the present one counts as well, when the present one is no pause that still lasts; and for the
 //! newest revision, of which no status tells yet, its first weight.
 //!
+//! A Service that is switched takes along what gateways still send it, not only what its routes say.
+//!
 //! Excused: users' own changes, and 45 s after somebody else's edit of routes, Services, steps or strategy; a version that
 //! has been stable before, when a `rollbackWindow` is set, since that skips the steps; for a second after an abort, what a
 //! decision had sent on its way before it; what follows a full promotion or other steps, which end an abort; the last minute in which users
@@ -15,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::checkers::{Checker, Violation, violated};
-use crate::observe::{REPLICA_SETS, ROLLOUTS, ROUTING, Seen, View};
+use crate::observe::{REPLICA_SETS, ROLLOUTS, ROUTING, SERVICES, Seen, View};
 use crate::script::User;
 
 /// What was sent before an abort may arrive for so long after it.
@@ -23,8 +25,10 @@ const ON_ITS_WAY: u64 = 1_000;
 
 #[derive(Default)]
 pub struct Weight {
-    /// The last shares by hash.
+    /// The last shares by hash, by what routes and Services say.
     shares: BTreeMap<String, f64>,
+    /// By what gateways follow.
+    followed: BTreeMap<String, f64>,
     stable_before: BTreeSet<String>,
     aborted_since: Option<u64>,
     /// Whether users have given an aborted update other steps: it begins anew, before the status says so.
@@ -34,6 +38,9 @@ pub struct Weight {
 impl Checker for Weight {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
         self.other_steps |= matches!(seen, Seen::User(User::Steps));
+        if let Seen::Plane(plane) = seen {
+            self.followed = shares(view, plane);
+        }
         let Seen::Change { change, by_user } = seen else { return };
         let status = &view.rollout()["status"];
         if &*change.resource == ROLLOUTS {
@@ -52,18 +59,37 @@ impl Checker for Weight {
         if !of_pods && !ROUTING.contains(&&*change.resource) {
             return;
         }
-        let stored = view.stored();
-        let shares: BTreeMap<String, f64> =
-            view.own_sets().map(|set| (set.hash.to_owned(), view.share_of(set.name, &stored))).collect();
-        for (hash, share) in &shares {
-            let before = self.shares.get(hash).copied().unwrap_or(0.0);
-            let excused = *by_user
-                || of_pods
-                || view.smallest_size(60_000) == 0
-                || view.now < view.foreign
-                || status["stableRS"] == *hash
-                || status["stableRS"].as_str().is_none_or(str::is_empty);
-            if *share <= before + 0.005 || excused {
+        let said = shares(view, &view.stored());
+        let followed = shares(view, &view.plane);
+        let switched = &*change.resource == SERVICES && view.now >= view.lied_to;
+        let excused = *by_user || of_pods || view.smallest_size(60_000) == 0 || view.now < view.foreign;
+        if !excused && !self.grows(view, &self.shares, &said, found) && switched {
+            self.grows(view, &self.followed, &followed, found);
+        }
+        (self.shares, self.followed) = (said, followed);
+    }
+}
+
+/// The share of each version, by hash, when destinations get these.
+fn shares(view: &View, destinations: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    view.own_sets().map(|set| (set.hash.to_owned(), view.share_of(set.name, destinations))).collect()
+}
+
+impl Weight {
+    /// Whether a version that is not stable has got more than it may.
+    fn grows(
+        &self,
+        view: &View,
+        before: &BTreeMap<String, f64>,
+        now: &BTreeMap<String, f64>,
+        found: &mut Vec<Violation>,
+    ) -> bool {
+        let status = &view.rollout()["status"];
+        let count = found.len();
+        for (hash, share) in now {
+            let before = before.get(hash).copied().unwrap_or(0.0);
+            let is_stable = status["stableRS"] == *hash || status["stableRS"].as_str().is_none_or(str::is_empty);
+            if *share <= before + 0.005 || is_stable {
                 continue;
             }
             // An abort is of the version that the status tells of; another one comes after it.
@@ -81,11 +107,9 @@ impl Checker for Weight {
                 }
             }
         }
-        self.shares = shares;
+        found.len() > count
     }
-}
 
-impl Weight {
     /// The share that a version may have by the step that it is at.
     fn allowed(&self, view: &View, hash: &str) -> f64 {
         let (spec, status) = (&view.rollout()["spec"], &view.rollout()["status"]);
@@ -101,9 +125,16 @@ impl Weight {
             let index = status["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
             let paused = !status["pauseConditions"].is_null();
             let lasts = paused && steps.get(index).is_some_and(pauses_for_ever);
-            // The status of the decision that sets a weight comes after it, and may skip what is over.
-            let next = steps.iter().skip(index + 1).position(sets_weight).map(|next| index + 1 + next);
-            if lasts { index } else { next.unwrap_or(steps.len()) }
+            // The status of the decision that sets a weight comes after it, and may skip what is over: nothing that has
+            // not begun yet and takes its time.
+            let mut next = steps.iter().enumerate().skip(index + 1);
+            let next = next.find(|(_, step)| sets_weight(step) || takes_time(step));
+            match next {
+                _ if lasts => index,
+                Some((next, step)) if sets_weight(step) => next,
+                Some(_) => index,
+                None => steps.len(),
+            }
         } else if newest(view) == Some(hash) {
             // No status tells of it yet: it is at its first step.
             steps.iter().position(sets_weight).unwrap_or(steps.len())
@@ -127,6 +158,10 @@ fn newest(view: &View) -> Option<&str> {
     view.own_sets().max_by_key(|set| revision(set.name)).map(|set| set.hash)
 }
 
+fn takes_time(step: &Value) -> bool {
+    ["pause", "analysis", "experiment"].iter().any(|kind| !step[kind].is_null())
+}
+
 fn pauses_for_ever(step: &Value) -> bool {
     !step["pause"].is_null() && step["pause"]["duration"].is_null()
 }
@@ -143,7 +178,9 @@ mod tests {
         let mut history = History::<Weight>::released();
         history.route(75, 25);
         assert!(history.promises().is_empty());
-        history.rollout(json!({"status": {"currentStepIndex": 1, "pauseConditions": [{}]}}));
+        history.route(50, 50);
+        assert_eq!(history.promises(), ["S3"], "before its pause has begun");
+        history.route(75, 25).rollout(json!({"status": {"currentStepIndex": 1, "pauseConditions": [{}]}}));
         history.route(50, 50);
         assert_eq!(history.promises(), ["S3"]);
     }
@@ -162,6 +199,15 @@ mod tests {
         let mut history = History::<Weight>::released();
         history.set("c", 0, 0).rollout(json!({"status": {"currentPodHash": "c"}})).route(75, 25);
         assert_eq!(history.promises(), ["S3"]);
+    }
+
+    #[test]
+    fn it_fires_when_a_service_is_switched_that_gateways_still_send_something() {
+        let late = || Seen::Plane([("web-canary".to_owned(), 1.0)].into());
+        let mut history = History::<Weight>::released();
+        history.set("c", 4, 4).see(late()).rollout(json!({"status": {"stableRS": "b", "currentPodHash": "c"}}));
+        history.service("web-canary", "c");
+        assert_eq!(history.promises(), ["S3"], "the route says 0");
     }
 
     #[test]

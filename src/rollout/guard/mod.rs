@@ -357,9 +357,10 @@ fn kept(replica_set: &ReplicaSet) -> i32 {
     if replica_set.deleting { 0 } else { Counts::from(replica_set).kept() }
 }
 
-/// Those of them that are there for sure: of a size that has not been reported yet, none.
+/// Those of them that are there for sure: not those that may have gone with a size which has not been reported.
 fn surely_kept(replica_set: &ReplicaSet) -> i32 {
-    if replica_set.is_reported() { kept(replica_set) } else { 0 }
+    let kept = kept(replica_set);
+    if replica_set.is_reported() { kept } else { kept.min(replica_set.status.least) }
 }
 
 #[cfg(test)]

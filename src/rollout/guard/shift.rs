@@ -10,7 +10,7 @@ use crate::traffic::istio::destination_rule;
 
 use super::evictions::unknown_to_proxies_until;
 use super::traffic::{Role, has_pods};
-use super::{Admitted, Guard, Hold, kept};
+use super::{Admitted, Guard, Hold, kept, surely_kept};
 
 impl Guard<'_> {
     pub(super) fn splits(&self, wanted: Option<&Split>, admitted: &mut Admitted) {
@@ -152,7 +152,7 @@ impl Guard<'_> {
         if selected.iter().all(|one| kept(one) == 0) {
             return Some((format!("Service {service} has no available pods"), None));
         }
-        if let Some(one) = selected.iter().find(|one| !one.is_reported()) {
+        if let Some(one) = selected.iter().find(|one| surely_kept(one) < kept(one)) {
             return Some((format!("ReplicaSet {} has not reported its pods yet", one.name), None));
         }
         if let [_, _, ..] = selected[..] {

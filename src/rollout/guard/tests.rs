@@ -329,6 +329,7 @@ fn replica_set(one: usize, pods: Pods, created: Timestamp) -> ReplicaSet {
             ready: pods.available,
             available: pods.available,
             observed_generation: 1,
+            least: 0,
             failure: None,
         },
     }

@@ -6,7 +6,7 @@ use crate::plan::Basis;
 use crate::rollout::revision::{self, Revisions};
 use crate::rollout::world::World;
 
-use super::{Traffic, kept};
+use super::{Traffic, kept, surely_kept};
 
 /// The pods that a Deployment must keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Keeps {
 /// Rollout that wants no pods makes up for none.
 pub fn workload_keeps(world: &World, revisions: &Revisions<'_>, traffic: &Traffic<'_>, replicas: i32) -> Keeps {
     let wanted = world.rollout.spec.desired_replicas();
-    let available: i32 = revisions.all().map(kept).sum();
+    let available: i32 = revisions.all().map(surely_kept).sum();
     let settles = traffic.services_settle.values().copied().chain(traffic.routes_settle).max();
     let (pods, until) = if wanted <= 0 {
         (replicas, None)

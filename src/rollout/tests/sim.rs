@@ -418,6 +418,7 @@ impl Sim {
                 ready,
                 available: ready,
                 observed_generation: set.generation,
+                least: 0,
                 failure: None,
             };
         }

@@ -232,22 +232,23 @@ fn pods_of_a_size_that_is_not_reported_yet_are_not_counted_on() {
     // Stable went down to 6 and is back at 8; of the 8 that it still reports two are gone.
     let mut state = State { aborted: true, routes: Vec::new(), ..canary_at(0, 4) };
     state.pods[0] = Pods { spec: 8, available: 8 };
-    let unreported = |one: usize, state: &State| {
+    let unreported = |one: usize, least: i32, state: &State| {
         let mut world = world(state);
         world.replica_sets[one].generation += 1;
+        world.replica_sets[one].status.least = least;
         world
     };
     let down = size(1, 1);
     assert_eq!(decide(&state, &down).0.replicas[&name(1)], 1);
-    let (admitted, _) = decide_in(&state, unreported(0, &state), &down);
-    assert_eq!(admitted.replicas[&name(1)], 4);
-    assert_eq!(admitted.holds[0].to_string(), "ReplicaSet web-h1 stays at 4: 8 pods must stay available");
+    let (admitted, _) = decide_in(&state, unreported(0, 6, &state), &down);
+    assert_eq!(admitted.replicas[&name(1)], 2);
+    assert_eq!(admitted.holds[0].to_string(), "ReplicaSet web-h1 stays at 2: 8 pods must stay available");
     // Those of the one that shrinks may all be there.
-    let (admitted, _) = decide_in(&state, unreported(1, &state), &size(1, 3));
+    let (admitted, _) = decide_in(&state, unreported(1, 0, &state), &size(1, 3));
     assert_eq!(admitted.replicas[&name(1)], 4);
 
     let state = canary_at(0, 5);
-    let (admitted, _) = decide_in(&state, unreported(1, &state), &weight(30));
+    let (admitted, _) = decide_in(&state, unreported(1, 3, &state), &weight(30));
     assert_eq!(
         admitted.holds[0].to_string(),
         "the weight of the canary stays at 0: ReplicaSet web-h1 has not reported its pods yet"
