@@ -10,9 +10,9 @@
 //!
 //! Excused: the size that users want counts as the smallest of the last minute (pods need time to follow a user's growth).
 //! Available pods count as the most of the last 5 s before a share grew: no watch shows sooner that pods were lost. While
-//! pods are taken away or made unready, or somebody else edits routes and Services, and for 45 s after, the
-//! second and third rule are not looked at, nor the third where users wanted no pods at all; while routers lie about what they
-//! follow, and as long after, none is: nobody could know.
+//! pods are taken away or made unready, or somebody else edits routes and Services, and for 45 s after, the second and third
+//! rule are not looked at, nor the third where users wanted no pods at all; while routers lie about what they follow, and as
+//! long after, none is: nobody could know.
 
 use std::collections::BTreeMap;
 
