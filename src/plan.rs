@@ -37,15 +37,7 @@ pub enum Action {
     /// Creates an object. That it exists already is no failure if our controller owns it: the next decision sees it.
     Create { object: ObjectRef, body: Value },
     /// Changes `spec.replicas` of a ReplicaSet (or of the Deployment of a `workloadRef`) and some annotations (`None` removes one).
-    Scale {
-        replica_set: Basis,
-        from: i32,
-        to: i32,
-        annotations: BTreeMap<String, Option<String>>,
-        /// Objects whose observed state makes this safe. They are read live first; if one has changed, nothing is
-        /// written and the decision is made again. Empty when scaling up.
-        confirm: Vec<Basis>,
-    },
+    Scale { replica_set: Basis, from: i32, to: i32, annotations: BTreeMap<String, Option<String>> },
     /// A JSON merge patch under the uid (and resourceVersion, if any) of the basis. `what` says it in words.
     MergePatch { object: Basis, patch: Value, what: String },
     /// A JSON patch (RFC 6902) that carries its own `test` operations. `what` says it in words.
@@ -54,6 +46,9 @@ pub enum Action {
     Evict { pod: Basis, what: String },
     /// Deletes an object, with the uid as precondition.
     Delete { object: Basis, what: String },
+    /// An action that other objects make safe as they were observed. They are read live first; if one has changed, nothing
+    /// is written and the decision is made again.
+    Confirmed { by: Vec<Basis>, action: Box<Action> },
 }
 
 /// An object as it was observed: the precondition of a write.
@@ -114,9 +109,16 @@ impl Event {
 }
 
 impl Action {
+    /// The same action, if these objects are still as they were observed.
+    #[must_use]
+    pub fn confirmed(self, by: Vec<Basis>) -> Self {
+        if by.is_empty() { self } else { Self::Confirmed { by, action: Box::new(self) } }
+    }
+
     /// The object that is written.
     pub fn object(&self) -> &ObjectRef {
         match self {
+            Self::Confirmed { action, .. } => action.object(),
             Self::Create { object, .. } => object,
             Self::Scale { replica_set, .. } => &replica_set.object,
             Self::Evict { pod, .. } => &pod.object,
@@ -139,6 +141,7 @@ impl Action {
             Self::MergePatch { .. } | Self::JsonPatch { .. } => FailedAction::Patch,
             Self::Evict { .. } => FailedAction::Evict,
             Self::Delete { .. } => FailedAction::Delete,
+            Self::Confirmed { action, .. } => action.kind(),
         }
     }
 }
@@ -162,6 +165,7 @@ impl fmt::Display for Action {
             }
             Self::Evict { pod, what } => write!(f, "evict {}: {what}", pod.object),
             Self::Delete { object, what } => write!(f, "delete {}: {what}", object.object),
+            Self::Confirmed { action, .. } => action.fmt(f),
         }
     }
 }

@@ -78,6 +78,11 @@ const FOUND: &[&str] = &[
      1563409ms: user swap | 1690061ms: user release red | 1783544ms: user release green | 1784181ms: user restart",
     // Stable, too small for what it had, got more since the canary was too small as well.
     "dynamic#70624 for 3600s | 2949423ms: user scale 2 | 3002492ms: user release red",
+    // Of what a scale-down stands on, one answer came 100 ms after the others, and a pod had gone in between.
+    "scaled#505865 | 46601ms: answer 503 | 47009ms: evict stable",
+    // Somebody gave the canary's Service everything, and before that was known it was switched to a new version.
+    "abort#509973 for 120s | 36870ms: crash after | 41002ms: answer 409 | 65175ms: user undo | 74817ms: crash before | \
+     83341ms: crash after | 105235ms: crash before | 108238ms: watch httproutes lag 4 | 119802ms: edit route",
     // A pod more to restart another one, and a new version at the same moment: together beyond maxSurge.
     "workload-ref#1 | 20s: user release red | 60s: watch replicasets late 19890ms | 60s: user restart | 65s: user release gold",
 ];

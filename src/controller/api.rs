@@ -35,12 +35,11 @@ const EVICT: &str = "Evict";
 /// The verb of a list of metadata.
 const LIST_METADATA: &str = "ListMetadata";
 
-/// How often a read is sent again after an answer that says that something broke, and the pause before, which doubles.
+/// How often a read is sent again after an answer that says that something broke.
 ///
 /// A scale-down reads live all that it stands on: where the server refuses every other call, one attempt each would let
-/// none of them through for minutes. Less than a second in all, so that no worker is held up for long.
+/// none of them through for minutes. Without a pause, so that what was read beside it does not grow old.
 const READ_AGAIN: u32 = 3;
-const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// The way to the API server.
 #[derive(Clone)]
@@ -277,7 +276,6 @@ impl Api {
                     }
                 }
                 if parts.status.is_server_error() && method == Method::GET && broken < READ_AGAIN {
-                    tokio::time::sleep(READ_PAUSE * 2_u32.pow(broken)).await;
                     broken += 1;
                     continue;
                 }

@@ -1,8 +1,11 @@
 //! Carrying a plan out: the only code that writes to the cluster on behalf of decisions.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::api::resource::{DEPLOYMENT, ObjectRef};
@@ -155,8 +158,7 @@ async fn write_status(shell: &Shell, subject: &Subject, patch: &Value) -> Result
 async fn carry_out(shell: &Shell, subject: &mut Subject, action: &Action) -> Result<(), CallError> {
     match action {
         Action::Create { object, body } => create(shell, subject, object, body).await,
-        Action::Scale { replica_set, from, to, annotations, confirm } => {
-            confirmed(shell, subject, confirm).await?;
+        Action::Scale { replica_set, from, to, annotations } => {
             let (kind, patch) = if replica_set.resource_version.is_some() {
                 let mut patch = json!({"spec": {"replicas": to}});
                 if !annotations.is_empty() {
@@ -199,6 +201,10 @@ async fn carry_out(shell: &Shell, subject: &mut Subject, action: &Action) -> Res
             }
             Err(error) => Err(outdated(shell, subject, &object.object, error)),
         },
+        Action::Confirmed { by, action } => {
+            confirm(shell, subject, by).await?;
+            Box::pin(carry_out(shell, subject, action)).await
+        }
     }
 }
 
@@ -229,11 +235,25 @@ async fn create(shell: &Shell, subject: &mut Subject, object: &ObjectRef, body: 
     }
 }
 
+/// How long reading may take of what an action stands on, and how often it is read again when it took longer.
+const FRESH: Duration = Duration::from_secs(1);
+const REFRESH: usize = 2;
+
 /// Reads live what an action stands on; a conflict when any of it has changed.
-async fn confirmed(shell: &Shell, subject: &Subject, bases: &[Basis]) -> Result<(), CallError> {
-    let read = join_all(bases.iter().map(|basis| shell.api.read_metadata(&basis.object))).await;
+///
+/// An answer that the server put off for a second (429) leaves the others a second old. Then all are read again; but a
+/// server that always takes so long must not keep an action from being carried out for ever.
+async fn confirm(shell: &Shell, subject: &Subject, bases: &[Basis]) -> Result<(), CallError> {
+    let mut read = Vec::new();
+    for _ in 0..=REFRESH {
+        let began = Instant::now();
+        read = join_all(bases.iter().map(|basis| shell.api.read_metadata(&basis.object))).await;
+        shell.telemetry.live_reads.inc_by(bases.len() as u64);
+        if began.elapsed() < FRESH || read.iter().any(Result::is_err) {
+            break;
+        }
+    }
     for (basis, read) in bases.iter().zip(read) {
-        shell.telemetry.live_reads.inc();
         let changed = match read {
             Ok(Meta { uid, resource_version, .. }) => {
                 uid != basis.uid || basis.resource_version.as_ref().is_some_and(|seen| *seen != resource_version)

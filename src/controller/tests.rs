@@ -2,6 +2,7 @@
 
 mod events;
 mod istio;
+mod live_reads;
 mod lost_events;
 mod metrics;
 mod subresource;
@@ -263,7 +264,6 @@ fn one_replica_set(world: &World) -> Plan<RolloutStatus> {
             from: replica_set.replicas,
             to: wanted,
             annotations: BTreeMap::from([(names::DESIRED_REPLICAS.to_owned(), Some(wanted.to_string()))]),
-            confirm: Vec::new(),
         };
         return plan(world, vec![scale], format!("scaling {failures:?}"));
     }

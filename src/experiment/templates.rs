@@ -147,7 +147,6 @@ fn scale(
         from,
         to,
         annotations: annotations.into_iter().collect::<BTreeMap<_, _>>(),
-        confirm: Vec::new(),
     };
     let Some(failure) = draft.act(action, Some(scaled(&replica_set.name, from, to))) else {
         status.last_transition_time = Some(time(draft.world.now));

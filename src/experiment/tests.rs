@@ -153,7 +153,7 @@ impl Sim {
             }
             Action::MergePatch { object, .. } => self.run_named(&object.object.name, |run| run.spec.terminate = true),
             Action::Delete { object, .. } => drop(self.world.services.remove(&object.object.name)),
-            Action::JsonPatch { .. } | Action::Evict { .. } => panic!("{action}"),
+            Action::JsonPatch { .. } | Action::Evict { .. } | Action::Confirmed { .. } => panic!("{action}"),
         }
     }
 

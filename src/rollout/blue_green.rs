@@ -55,7 +55,7 @@ pub(super) fn pass(
     };
     let admitted = admit(scene, draft, routing, proposal);
     former_routes::follow(scene, draft, routing, &admitted, false);
-    services::switch(scene, draft, &admitted.services);
+    services::switch(scene, draft, &routing.traffic, &admitted.services);
     scale(scene, draft, &admitted, &wishes);
     for deletion in admitted.deletions(scene.world) {
         draft.because(deletion.to_string());

@@ -50,7 +50,7 @@ pub(super) fn pass(
     proposal.created = created;
     let admitted = admit(scene, draft, routing, proposal);
     former_routes::follow(scene, draft, routing, &admitted, weight > 0 || !managed.is_empty());
-    services::switch(scene, draft, &admitted.services);
+    services::switch(scene, draft, &routing.traffic, &admitted.services);
     let routed = traffic::route(scene, draft, routing, &admitted, &managed);
 
     let judged = draft.status.abort || draft.status.promote_full || reach == Reach::Back;

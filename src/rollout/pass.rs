@@ -152,7 +152,8 @@ pub(super) fn scale(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &Admitte
             draft.event(events::update_failed(&set.name, &failure.error));
             draft.wait(format!("{} cannot be scaled: {}", set.name, failure.error));
         }
-        draft.act(action, Some(events::scaled(&set.name, number(scene, set), from, to)));
+        let confirm = admitted.confirm.get(&set.name).cloned().unwrap_or_default();
+        draft.act(action.confirmed(confirm), Some(events::scaled(&set.name, number(scene, set), from, to)));
     }
 }
 

@@ -110,7 +110,15 @@ fn leads_to_new(scene: &Scene<'_>, service: &str) -> bool {
 }
 
 /// Switches the Services that may be switched.
-pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeMap<String, String>) {
+///
+/// Somebody may have given one of them all of the traffic, and a slow watch not have shown it: such a Service must not be
+/// switched to a version on trial.
+pub(super) fn switch(
+    scene: &Scene<'_>,
+    draft: &mut Draft<'_>,
+    traffic: &Traffic<'_>,
+    admitted: &BTreeMap<String, String>,
+) {
     for (name, hash) in admitted.iter().filter(|(name, _)| !destination_rule::is_subset(name)) {
         let Some(service) = scene.world.services.get(name).map(|observed| &observed.object) else { continue };
         let from = selected(service);
@@ -128,12 +136,16 @@ pub(super) fn switch(scene: &Scene<'_>, draft: &mut Draft<'_>, admitted: &BTreeM
         };
         let what = format!("select {hash}");
         draft.because(format!("service {name} goes from '{from}' to '{hash}'"));
-        draft.act(Action::MergePatch { object, patch, what }, Some(events::switched(name, from, hash)));
+        let action = Action::MergePatch { object, patch, what };
+        let action = action.confirmed(traffic.behind(scene.world, name));
+        draft.act(action, Some(events::switched(name, from, hash)));
     }
     // Both subsets stand in one object: one write.
     if let Some((action, said)) = destination_rule::select(scene.rollout, &scene.world.routes, admitted) {
         draft.because(said.as_str());
-        draft.act(action, Some(events::updated_destination_rule(&said)));
+        let mut routes = traffic.behind(scene.world, scene.canary_service);
+        routes.retain(|route| route.object != *action.object());
+        draft.act(action.confirmed(routes), Some(events::updated_destination_rule(&said)));
     }
 }
 

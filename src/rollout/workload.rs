@@ -148,12 +148,7 @@ pub(super) fn take_over(scene: &Scene<'_>, draft: &mut Draft<'_>, traffic: &Traf
     }
     draft.because(format!("scale {object} from {} to {to}", workload.replicas));
     let basis = Basis { object, uid: workload.uid.clone(), resource_version: Some(workload.resource_version.clone()) };
-    let action = Action::Scale {
-        replica_set: basis,
-        from: workload.replicas,
-        to,
-        annotations: Default::default(),
-        confirm: if to < workload.replicas { keeps.confirm } else { Vec::new() },
-    };
-    draft.act(action, None);
+    let action = Action::Scale { replica_set: basis, from: workload.replicas, to, annotations: Default::default() };
+    let confirm = if to < workload.replicas { keeps.confirm } else { Vec::new() };
+    draft.act(action.confirmed(confirm), None);
 }

@@ -312,7 +312,6 @@ impl Admitted {
             from: replica_set.replicas,
             to,
             annotations,
-            confirm: self.confirm.get(&replica_set.name).cloned().unwrap_or_default(),
         })
     }
 

@@ -195,8 +195,14 @@ impl<'a> Traffic<'a> {
         // A subset is a part of its DestinationRule, which is among the routes.
         let services = world.services.iter().filter(|(name, _)| !destination_rule::is_subset(name));
         let services = services.map(|(_, service)| super::service_basis(world, &service.object));
-        let routes = world.routes.iter().map(|(reference, route)| crate::traffic::basis(reference, &route.object));
-        services.chain(routes).collect()
+        services.chain(routes(world)).collect()
+    }
+
+    /// What must still be as observed when a Service (or subset) is switched to another version: the routes, if any of
+    /// them may give it a weight.
+    pub fn behind(&self, world: &World, service: &str) -> Vec<Basis> {
+        let weighs = self.role(service).is_some() || self.left.iter().any(|left| left.role(service).is_some());
+        if weighs { routes(world).collect() } else { Vec::new() }
     }
 }
 
@@ -253,6 +259,10 @@ impl crate::traffic::Split {
             Role::Canary => self.canary,
         }
     }
+}
+
+fn routes(world: &World) -> impl Iterator<Item = Basis> {
+    world.routes.iter().map(|(reference, route)| crate::traffic::basis(reference, &route.object))
 }
 
 /// The longest of the delays, so that one rule holds for Services and routes alike.

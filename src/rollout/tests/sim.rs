@@ -472,6 +472,7 @@ impl Sim {
                 continue;
             }
             self.writes[0] += 1;
+            self.stands_on_routes(action);
             if self.succeeds(|failure| action.is(&failure.object, failure.action)) {
                 self.carry_out(action);
             }
@@ -487,6 +488,21 @@ impl Sim {
             Arc::make_mut(&mut self.world.rollout).status = Some(plan.status);
         }
         true
+    }
+
+    /// A Service is switched to a version only with all of the routes as they were seen.
+    fn stands_on_routes(&self, action: &Action) {
+        let (by, action): (&[_], _) = match action {
+            Action::Confirmed { by, action } => (by, action.as_ref()),
+            action => (&[], action),
+        };
+        let Action::MergePatch { object, patch, .. } = action else { return };
+        let is_switch = patch["spec"]["selector"][crate::api::names::POD_TEMPLATE_HASH].is_string();
+        if is_switch && object.object.resource == resource::SERVICE {
+            let confirmed =
+                |route: &ObjectRef| by.iter().any(|basis| basis.object == *route && basis.resource_version.is_some());
+            assert!(self.world.routes.keys().all(confirmed), "{action} stands on {by:?}");
+        }
     }
 
     /// The last of the trace.
@@ -547,6 +563,7 @@ impl Sim {
                 value["metadata"]["resourceVersion"] = version.into();
                 route.since = now;
             }
+            Action::Confirmed { action, .. } => self.carry_out(action),
             // No test here restarts pods.
             Action::Evict { .. } => {}
             Action::Delete { object, .. } => {

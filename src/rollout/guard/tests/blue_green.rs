@@ -172,9 +172,10 @@ fn decide(state: &State, proposal: &Proposal) -> (Admitted, Vec<Write>) {
     }
     for one in 0..4 {
         let scaled = admitted.scale(&world, &world.replica_sets[one], BTreeMap::new());
-        if let Some(Action::Scale { to, from, confirm, .. }) = scaled
+        if let Some(Action::Scale { replica_set, to, from, .. }) = scaled
             && to != from
         {
+            let confirm = admitted.confirm.get(&replica_set.object.name).cloned().unwrap_or_default();
             assert!(to > from || confirm.iter().any(|basis| basis.object.name == ACTIVE), "{confirm:?}");
             writes.push(Write::Size(one, to));
         }
