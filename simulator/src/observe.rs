@@ -55,6 +55,8 @@ pub enum Seen {
     },
     /// A fault has struck.
     Struck(Fault),
+    /// The controller's clock was set.
+    ClockSet,
     User(User),
     /// The metric provider has answered with a value that is good.
     GoodMetric,
@@ -99,6 +101,10 @@ pub struct View {
     pub trouble: u64,
     /// Until when two controllers lead.
     pub two_leaders: u64,
+    /// Which change was the last one when a leader stood still last, and when that leader goes on.
+    stands_still: Option<(u64, u64)>,
+    /// The last change.
+    revision: u64,
     /// Until when routers may not have followed.
     pub router: u64,
     /// Until when they may not do what they say.
@@ -131,6 +137,7 @@ impl View {
                 if change.object["metadata"]["namespace"].as_str().is_some_and(|it| it != NAMESPACE) {
                     return;
                 }
+                self.revision = change.revision;
                 let name = change.object["metadata"]["name"].as_str().unwrap_or_default();
                 let objects = self.objects.entry(change.resource.clone()).or_default();
                 match change.op {
@@ -159,6 +166,7 @@ impl View {
         let over = self.now + fault.lasts().0;
         if let What::Pause(_) = fault.what {
             self.two_leaders = self.two_leaders.max(over + 5_000);
+            self.stands_still = Some((self.revision, over));
         }
         match &fault.what {
             What::Evict(_) | What::Quota(_) | What::Unready(..) | What::Node(_) => {
@@ -192,6 +200,14 @@ impl View {
 
     pub fn all<'a>(&'a self, resource: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
         self.objects.get(resource).into_iter().flatten().map(|(name, object)| (name.as_str(), &**object))
+    }
+
+    /// Whether a leader that stood still may have sent this in the moment in which it went on, to an object that nobody had
+    /// touched meanwhile: then no precondition holds it up, and the leader could not know what had happened to others.
+    pub fn is_belated(&self, change: &Change) -> bool {
+        let before = change.previous.as_ref().and_then(|it| it["metadata"]["resourceVersion"].as_str()?.parse().ok());
+        let untouched = |since: u64| before.is_some_and(|version: u64| version <= since);
+        self.stands_still.is_some_and(|(since, goes_on)| self.now == goes_on && untouched(since))
     }
 
     /// The Rollout, or nothing.
@@ -693,6 +709,7 @@ fn describe(trace: &mut String, seen: &Seen) {
         Seen::Plane(shares) => writeln!(trace, "users are sent to {shares:?}"),
         Seen::Lost { requests, how } => writeln!(trace, "{requests} requests lost: {how}"),
         Seen::Struck(fault) => writeln!(trace, "*** {fault}"),
+        Seen::ClockSet => writeln!(trace, "the clock was set"),
         Seen::User(user) => writeln!(trace, "user: {user}"),
         Seen::GoodMetric => writeln!(trace, "the metric is good"),
         Seen::Over => writeln!(trace, "nothing goes wrong any more"),

@@ -142,12 +142,19 @@ impl World {
     pub fn heal(&self) {
         self.injector.relent();
         self.provider.set(None);
-        self.clock.jump(SignedDuration::from_millis(-self.wrong_by.swap(0, Ordering::Relaxed)));
+        self.set_clock(-self.wrong_by.swap(0, Ordering::Relaxed));
         self.cluster.set_gateway(None, Conduct::Follows);
         self.cluster.set_quota(NAMESPACE, None);
         self.cluster.set_node("node-1", true);
         for tag in TAGS {
             self.cluster.set_image(tag, self.cluster.default_behaviour());
+        }
+    }
+
+    fn set_clock(&self, by: i64) {
+        if by != 0 {
+            self.clock.jump(SignedDuration::from_millis(by));
+            self.log.note(Seen::ClockSet);
         }
     }
 
@@ -267,7 +274,7 @@ impl World {
         match what {
             What::Clock(by) => {
                 self.wrong_by.fetch_add(*by, Ordering::Relaxed);
-                self.clock.jump(SignedDuration::from_millis(*by));
+                self.set_clock(*by);
             }
             What::Metrics(mood, time) => {
                 self.provider.set(Some(*mood));

@@ -7,6 +7,7 @@ use tidegate::sandbox::{Change, Op};
 
 use super::{Checker, Violation};
 use crate::observe::{Asked, HASH, HTTP_ROUTES, PODS, REPLICA_SETS, ROLLOUTS, SERVICES, Seen, View};
+use crate::script::{Fault, Millis, What, When};
 
 /// A history as it goes on, and what a checker says of it.
 pub struct History<C> {
@@ -30,6 +31,11 @@ impl<C: Checker + Default> History<C> {
         // Gateways have taken it up long ago.
         history.after(60_000);
         history
+    }
+
+    /// A leader stands still from now on.
+    pub fn stands_still(&mut self, milliseconds: u64) -> &mut Self {
+        self.see(Seen::Struck(Fault::new(When::Write(1), What::Pause(Millis(milliseconds)))))
     }
 
     pub fn after(&mut self, milliseconds: u64) -> &mut Self {
@@ -62,6 +68,15 @@ impl<C: Checker + Default> History<C> {
             "spec": {"replicas": wanted, "template": {"metadata": {"labels": {"app": "web", HASH: hash}}}},
             "status": {"availableReplicas": available},
         });
+        self.change(REPLICA_SETS, &name, object, false)
+    }
+
+    /// A ReplicaSet with four pods that was made at this time.
+    pub fn made(&mut self, hash: &str, at: &str) -> &mut Self {
+        self.set(hash, 4, 4);
+        let name = format!("web-{hash}");
+        let mut object = self.view.object(REPLICA_SETS, &name).cloned().unwrap_or_default();
+        object["metadata"]["creationTimestamp"] = at.into();
         self.change(REPLICA_SETS, &name, object, false)
     }
 
@@ -104,6 +119,7 @@ impl<C: Checker + Default> History<C> {
     pub fn change(&mut self, resource: &str, name: &str, mut object: Value, by_user: bool) -> &mut Self {
         self.revision += 1;
         object["metadata"]["name"] = name.into();
+        object["metadata"]["resourceVersion"] = self.revision.to_string().into();
         let previous = self.view.object(resource, name).cloned().map(Arc::new);
         let op = if previous.is_some() { Op::Modified } else { Op::Added };
         let change =

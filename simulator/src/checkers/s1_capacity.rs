@@ -12,7 +12,8 @@
 //! Available pods count as the most of the last 5 s before a share grew: no watch shows sooner that pods were lost. While
 //! pods are taken away or made unready, or somebody else edits routes and Services, and for 45 s after, the second and third
 //! rule are not looked at, nor the third where users wanted no pods at all; while routers lie about what they follow, and as
-//! long after, none is: nobody could know.
+//! long after, none is: nobody could know. Nor does a leader that stood still know what became of others: the switch of a
+//! Service that it sends in the moment in which it goes on is not looked at, if nobody had touched that Service meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +56,9 @@ impl Checker for Capacity {
                     }
                 }
             }
-            Seen::Change { change, .. } if &*change.resource == SERVICES => self.compare(view, disturbed, found),
+            Seen::Change { change, .. } if &*change.resource == SERVICES => {
+                self.compare(view, disturbed || view.is_belated(change), found);
+            }
             Seen::Plane(_) => self.compare(view, disturbed, found),
             Seen::Lost { requests, how } if !disturbed && view.smallest_size(SIZES) > 0 => {
                 found.push(violated("S1", view, format!("{requests} requests were lost: {how}")));
@@ -131,6 +134,21 @@ mod tests {
         assert!(history.promises().is_empty());
         history.service("web-canary", "c").set("c", 4, 0).service("web-canary", "c");
         assert_eq!(history.promises(), ["S1"]);
+    }
+
+    #[test]
+    fn what_a_leader_sends_that_stood_still_is_not_looked_at_where_no_precondition_could_hold() {
+        let mut history = History::<Capacity>::released();
+        history.set("b", 1, 1).set("c", 0, 0).stands_still(9_000);
+        history.after(2_000).route(75, 25).after(7_000).service("web-canary", "c");
+        assert!(history.promises().is_empty());
+        let mut history = History::<Capacity>::released();
+        history.set("b", 1, 1).set("c", 0, 0).stands_still(9_000);
+        history.service("web-canary", "b").route(75, 25).after(9_000).service("web-canary", "c");
+        assert_eq!(history.promises(), ["S1"], "the Service has changed meanwhile");
+        let mut history = History::<Capacity>::released();
+        history.set("b", 1, 1).set("c", 0, 0).stands_still(9_000).route(75, 25).after(9_001).service("web-canary", "c");
+        assert_eq!(history.promises(), ["S1"], "it has heard of everything");
     }
 
     #[test]

@@ -11,7 +11,6 @@ use tidegate::sandbox::Op;
 
 use crate::checkers::{Checker, Violation, violated};
 use crate::observe::{ROLLOUTS, Seen, View};
-use crate::script::What;
 
 /// Milliseconds by which a pause may seem too short because its beginning is noted in whole seconds.
 const ROUNDING: u64 = 1_100;
@@ -28,7 +27,7 @@ pub struct Pause {
 impl Checker for Pause {
     fn observe(&mut self, seen: &Seen, view: &View, found: &mut Vec<Violation>) {
         match seen {
-            Seen::Struck(fault) if matches!(fault.what, What::Clock(_)) => {
+            Seen::ClockSet => {
                 self.since = None;
                 self.clock_set = Some(view.now);
             }
@@ -91,7 +90,6 @@ mod tests {
 
     use super::*;
     use crate::checkers::history::History;
-    use crate::script::{Fault, Millis, When};
 
     #[test]
     fn it_fires_when_a_pause_is_too_short() {
@@ -106,10 +104,9 @@ mod tests {
         assert_eq!(history.promises(), ["S3"]);
         history.rollout(begins.clone()).after(5_000).rollout(over.clone());
         assert!(history.promises().is_empty());
-        let set = || Seen::Struck(Fault::new(When::At(Millis(0)), What::Clock(4_000)));
-        history.see(set()).rollout(begins.clone()).after(600).rollout(over.clone());
+        history.see(Seen::ClockSet).rollout(begins.clone()).after(600).rollout(over.clone());
         assert!(history.promises().is_empty(), "it was noted by the clock as it was");
-        history.see(set()).after(1).rollout(begins.clone()).after(600).rollout(over);
+        history.see(Seen::ClockSet).after(1).rollout(begins.clone()).after(600).rollout(over);
         assert_eq!(history.promises(), ["S3"]);
         history.rollout(begins).rollout(json!({"status": {"abort": true, "pauseConditions": null}}));
         assert!(history.promises().is_empty());

@@ -10,7 +10,8 @@
 //! Excused: users' own changes, and 45 s after somebody else's edit of routes, Services, steps or strategy; a version that
 //! has been stable before, when a `rollbackWindow` is set, since that skips the steps; for a second after an abort, what a
 //! decision had sent on its way before it; what follows a full promotion or other steps, which end an abort; the last minute in which users
-//! wanted no pods at all, since then shares are shares of nothing.
+//! wanted no pods at all, since then shares are shares of nothing; and what a leader that stood still sends in the moment in
+//! which it goes on, to an object that nobody had touched meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +63,8 @@ impl Checker for Weight {
         let said = shares(view, &view.stored());
         let followed = shares(view, &view.plane);
         let switched = &*change.resource == SERVICES && view.now >= view.lied_to;
-        let excused = *by_user || of_pods || view.smallest_size(60_000) == 0 || view.now < view.foreign;
+        let not_the_controllers = *by_user || of_pods || view.now < view.foreign;
+        let excused = not_the_controllers || view.is_belated(change) || view.smallest_size(60_000) == 0;
         if !excused && !self.grows(view, &self.shares, &said, found) && switched {
             self.grows(view, &self.followed, &followed, found);
         }
@@ -183,6 +185,17 @@ mod tests {
         history.route(75, 25).rollout(json!({"status": {"currentStepIndex": 1, "pauseConditions": [{}]}}));
         history.route(50, 50);
         assert_eq!(history.promises(), ["S3"]);
+    }
+
+    #[test]
+    fn a_leader_that_stood_still_does_not_know_of_a_newer_version() {
+        let supersedes = json!({"status": {"currentPodHash": "c"}});
+        let mut history = History::<Weight>::released();
+        history.set("c", 0, 0).stands_still(9_000).rollout(supersedes.clone()).after(9_000).route(75, 25);
+        assert!(history.promises().is_empty());
+        let mut history = History::<Weight>::released();
+        history.set("c", 0, 0).stands_still(9_000).rollout(supersedes).route(100, 0).after(9_000).route(75, 25);
+        assert_eq!(history.promises(), ["S3"], "the route has changed meanwhile");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! A way back to what was stable before, and a release without steps, may be decided, made and promoted before any status
 //! tells that it has begun (after several crashes, say): then the status that promotes it must tell both.
 //!
-//! Excused: the first release has no steps. A `promoteFull`, a rollback to what was stable before, and a strategy without
-//! steps skip them by the user's wish; so may the last 45 s after a user has changed steps or strategy. The size counts as
+//! Excused: the first release has no steps. A `promoteFull`, a rollback to what was stable before or to any version within
+//! the `rollbackWindow`, and a strategy without steps skip them by the user's wish; so may the last 45 s after a user has changed steps or strategy. The size counts as
 //! the smallest that users wanted in the last minute. A size of 0 needs no pods.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +49,10 @@ impl Checker for Stable {
         let index = before["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok());
         let index =
             index.max(change.object["status"]["currentStepIndex"].as_u64().and_then(|it| usize::try_from(it).ok()));
-        let skipped = before["promoteFull"] == true || was_stable || view.now < view.foreign;
+        let skipped = before["promoteFull"] == true
+            || was_stable
+            || is_within_window(view, &old, &new)
+            || view.now < view.foreign;
         if !skipped && index.unwrap_or(0) < steps {
             found.push(violated("S4", view, format!("{new} becomes stable at step {index:?} of {steps}")));
         }
@@ -67,6 +70,16 @@ impl Checker for Stable {
             found.push(violated("S4", view, format!("{new} becomes stable though it was aborted")));
         }
     }
+}
+
+/// Whether a version was made before the stable one, with fewer others between them than the user lets a rollback skip.
+fn is_within_window(view: &View, stable: &str, new: &str) -> bool {
+    let window = view.rollout()["spec"]["rollbackWindow"]["revisions"].as_u64().unwrap_or(0);
+    let made = |name: &str| view.object(REPLICA_SETS, name)?["metadata"]["creationTimestamp"].as_str();
+    let made_of = |hash: &str| view.own_sets().find(|set| set.hash == hash).and_then(|set| made(set.name));
+    let (Some(from), Some(to)) = (made_of(new), made_of(stable)) else { return false };
+    let between = view.own_sets().filter_map(|set| made(set.name)).filter(|at| (from..to).contains(at) && *at > from);
+    from <= to && (between.count() as u64) < window
 }
 
 #[cfg(test)]
@@ -95,6 +108,25 @@ mod tests {
         assert!(history.promises().is_empty());
         history.service("web-canary", "c").set("c", 4, 4).rollout(json!({"status": {"stableRS": "c"}}));
         assert_eq!(history.promises(), ["S4"], "nobody releases it");
+    }
+
+    #[test]
+    fn a_rollback_within_the_window_takes_its_traffic_at_the_end() {
+        let becomes_stable = |window: u64, made: [&str; 3]| {
+            let mut history = History::<Stable>::released();
+            for (hash, made) in ["a", "b", "c"].into_iter().zip(made) {
+                history.made(hash, made);
+            }
+            history
+                .rollout(json!({"spec": {"rollbackWindow": {"revisions": window}}, "status": {"currentStepIndex": 4}}));
+            history.rollout(json!({"status": {"stableRS": "b"}}));
+            history.promises()
+        };
+        let (one, two, three) = ("2026-01-05T08:00:01Z", "2026-01-05T08:00:02Z", "2026-01-05T08:00:03Z");
+        assert!(becomes_stable(1, [three, two, one]).is_empty());
+        assert_eq!(becomes_stable(1, [three, one, two]), ["S4"], "another one is between them");
+        assert_eq!(becomes_stable(1, [one, two, three]), ["S4"], "it is newer");
+        assert_eq!(becomes_stable(0, [three, two, one]), ["S4"], "there is no window");
     }
 
     #[test]

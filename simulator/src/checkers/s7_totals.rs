@@ -48,7 +48,7 @@ impl Checker for Totals {
             self.lost.insert(name.to_owned(), (view.now, most));
         }
         let reported = |set: &Set<'_>| match self.lost.get(set.name) {
-            Some((at, had)) if *at >= unknown_since => *had,
+            Some((at, had)) if *at >= unknown_since => set.available.max(*had),
             _ => set.available,
         };
         let there = |set: &Set<'_>| if view.now < view.pods_lost { i64::MAX } else { view.ready_pods(set.name) };
@@ -133,6 +133,9 @@ mod tests {
         history.set("b", 4, 4).see(stands_still()).see(eviction());
         history.after(2_000).set("b", 4, 0).after(2_000).set("a", 0, 4);
         assert!(history.promises().is_empty());
+        let mut history = History::<Totals>::released();
+        history.set("b", 4, 3).see(stands_still()).set("b", 4, 2).set("b", 4, 3).set("a", 0, 4);
+        assert!(history.promises().is_empty(), "what was lost has come back");
         let mut history = History::<Totals>::released();
         history.set("b", 4, 4).see(eviction()).set("b", 4, 0).after(1).see(stands_still());
         history.after(2_000).set("a", 0, 4);
