@@ -1,12 +1,14 @@
 //! S4: `status.stableRS` changes only to the version that was being released, once it has gone through all of its steps and
 //! its routes, if there are any, give it all of the traffic, and only to one that has had its pods.
 //!
-//! A way back to what was stable before, and a release without steps, may be decided, made and promoted before any status
-//! tells that it has begun (after several crashes, say): then the status that promotes it must tell both.
+//! A way back to what was stable before or is within the `rollbackWindow`, and a release without steps, may be decided, made
+//! and promoted before any status tells that it has begun (after several crashes, say): then the status that promotes it
+//! must tell both.
 //!
 //! Excused: the first release has no steps. A `promoteFull`, a rollback to what was stable before or to any version within
-//! the `rollbackWindow`, and a strategy without steps skip them by the user's wish; so may the last 45 s after a user has changed steps or strategy. The size counts as
-//! the smallest that users wanted in the last minute. A size of 0 needs no pods.
+//! the `rollbackWindow`, and a strategy without steps skip them by the user's wish; so may the last 45 s after a user has
+//! changed steps or strategy. The size counts as the smallest that users wanted in the last minute. A size of 0 needs no
+//! pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,14 +51,12 @@ impl Checker for Stable {
         let index = before["currentStepIndex"].as_u64().and_then(|index| usize::try_from(index).ok());
         let index =
             index.max(change.object["status"]["currentStepIndex"].as_u64().and_then(|it| usize::try_from(it).ok()));
-        let skipped = before["promoteFull"] == true
-            || was_stable
-            || is_within_window(view, &old, &new)
-            || view.now < view.foreign;
+        let goes_back = was_stable || is_within_window(view, &old, &new);
+        let skipped = before["promoteFull"] == true || goes_back || view.now < view.foreign;
         if !skipped && index.unwrap_or(0) < steps {
             found.push(violated("S4", view, format!("{new} becomes stable at step {index:?} of {steps}")));
         }
-        let at_once = (was_stable || steps == 0) && change.object["status"]["currentPodHash"] == *new;
+        let at_once = (goes_back || steps == 0) && change.object["status"]["currentPodHash"] == *new;
         let shares = view.stored();
         let share: f64 = view.sets().filter(|set| set.hash == new).map(|set| view.share_of(set.name, &shares)).sum();
         if !skipped && steps > 0 && !shares.is_empty() && share < 0.999 {
