@@ -372,8 +372,9 @@ fn without_parse_error(message: &str) -> String {
 }
 
 /// By how much worse the canary is at least.
-const BOUNDS: [&str; 3] =
-    ["N times the rate, at least N times with", "at least N times with", "more than N times stable's rate with"];
+const BOUNDS: [&str; 2] = ["at least N times with", "more than N times stable's rate with"];
+/// By how much on the whole; nothing is said of that where not one request to stable has failed.
+const RATIO: &str = "N times the rate, ";
 
 /// The judge's sentences, whose numbers no two runs in real time share.
 fn without_counts(message: &str) -> String {
@@ -396,6 +397,7 @@ fn without_counts(message: &str) -> String {
         in_number = it.is_ascii_digit() || goes_on;
     }
     // How sure the judge is when it is sure enough, depends on which requests fail.
+    let plain = plain.replace(RATIO, "");
     let plain = BOUNDS.iter().fold(plain, |plain, bound| plain.replace(bound, "<bound> with"));
     without_length(&plain) + &message[end..]
 }
@@ -422,4 +424,26 @@ fn without_times(message: &str) -> String {
         }
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_chance_says_of_a_verdict_is_left_out() {
+        let said = |how: &str| {
+            without_counts(&format!(
+                "assessed Failed: canary 23 of 1,204 requests failed, stable 11 of 22,871: {how} with 99% confidence; seen \
+                 after 58 s; step 0 of 2"
+            ))
+        };
+        let plain = "assessed Failed: canary N of N requests failed, stable N of N: <bound> with N% confidence; seen after \
+                     <time>; step 0 of 2";
+        for how in ["at least 8 times", "more than 1.25 times stable's rate"] {
+            assert_eq!(said(how), plain);
+            assert_eq!(said(&format!("40 times the rate, {how}")), plain);
+        }
+        assert_ne!(said("more than stable"), plain);
+    }
 }
