@@ -78,7 +78,7 @@ fn is_within_window(view: &View, stable: &str, new: &str) -> bool {
     let made = |name: &str| view.object(REPLICA_SETS, name)?["metadata"]["creationTimestamp"].as_str();
     let made_of = |hash: &str| view.own_sets().find(|set| set.hash == hash).and_then(|set| made(set.name));
     let (Some(from), Some(to)) = (made_of(new), made_of(stable)) else { return false };
-    let between = view.own_sets().filter_map(|set| made(set.name)).filter(|at| (from..to).contains(at) && *at > from);
+    let between = view.own_sets().filter_map(|set| made(set.name)).filter(|at| from < *at && *at < to);
     from <= to && (between.count() as u64) < window
 }
 

@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::checkers::history::History;
-    use crate::script::{Millis, Version, When};
+    use crate::script::{Version, When};
 
     fn eviction() -> Seen {
         Seen::Struck(Fault::new(When::Write(1), What::Evict(Version::Canary)))
@@ -128,16 +128,15 @@ mod tests {
 
     #[test]
     fn a_leader_that_stood_still_does_not_know_of_pods_that_were_lost_meanwhile() {
-        let stands_still = || Seen::Struck(Fault::new(When::Write(1), What::Pause(Millis(4_000))));
         let mut history = History::<Totals>::released();
-        history.set("b", 4, 4).see(stands_still()).see(eviction());
+        history.set("b", 4, 4).stands_still(4_000).see(eviction());
         history.after(2_000).set("b", 4, 0).after(2_000).set("a", 0, 4);
         assert!(history.promises().is_empty());
         let mut history = History::<Totals>::released();
-        history.set("b", 4, 3).see(stands_still()).set("b", 4, 2).set("b", 4, 3).set("a", 0, 4);
+        history.set("b", 4, 3).stands_still(4_000).set("b", 4, 2).set("b", 4, 3).set("a", 0, 4);
         assert!(history.promises().is_empty(), "what was lost has come back");
         let mut history = History::<Totals>::released();
-        history.set("b", 4, 4).see(eviction()).set("b", 4, 0).after(1).see(stands_still());
+        history.set("b", 4, 4).see(eviction()).set("b", 4, 0).after(1).stands_still(4_000);
         history.after(2_000).set("a", 0, 4);
         assert_eq!(history.promises(), ["S7"], "it was known before");
     }
